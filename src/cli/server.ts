@@ -1,0 +1,150 @@
+/** The composition root of a server: opens the store, starts workers and HTTP, and stops them in the right order. */
+
+import type { AddressInfo } from 'node:net'
+import { hostname } from 'node:os'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import { createApp } from '../http/app.ts'
+import { createMetrics } from '../http/metrics.ts'
+import { simulatedProvider } from '../provider/simulated.ts'
+import { type Berth, openBerth } from '../service/berth.ts'
+import { LANE_SETTINGS, type LaneSettings } from '../service/lane.ts'
+import type { Schedule } from '../service/schedule.ts'
+import type { Store } from '../store/port.ts'
+import { openSqliteStore } from '../store/sqlite/store.ts'
+import { startWorkers, type Workers } from '../worker/workers.ts'
+import type { ServeSettings } from './settings.ts'
+import { randomBytes, systemSchedule } from './system.ts'
+
+export interface ServerOptions {
+  readonly settings: ServeSettings
+  readonly log: Logger
+  readonly schedule?: Schedule
+  readonly lane?: LaneSettings
+  /** Added to each commit; for measuring only. */
+  readonly commitDelayMs?: number
+  /** Adds routes; for measuring only. */
+  readonly extend?: (app: FastifyInstance) => void
+  /** Told when the store is lost and the process should end. */
+  readonly onLost?: (error: Error) => void
+}
+
+export interface Server {
+  readonly berth: Berth
+  /** Where it listens, as http://host:port. */
+  readonly url: string
+  /** What the first user has to present; null when no code is asked for. */
+  readonly setupCode: string | null
+  /** Stops accepting, finishes what is under way, closes the store. */
+  stop(): Promise<void>
+}
+
+/** Password hashes at the same time: more than this only take memory and turns from each other. */
+const HASHES_MAX = 2
+
+/** How long a stop waits for requests under way before it cuts their connections. */
+const STOP_MS_MAX = 35_000
+
+/** Starts a server. Throws `StoreRefusesToOpen`, or the system's error when it cannot listen. */
+export async function startServer(options: ServerOptions): Promise<Server> {
+  const { settings, log } = options
+  const schedule = options.schedule ?? systemSchedule
+  const store = await openSqliteStore({
+    folder: settings.data,
+    now: () => schedule.now(),
+    commitDelayMs: options.commitDelayMs ?? 0,
+    onLost(error) {
+      log.fatal({ err: error }, 'the store is lost')
+      options.onLost?.(error)
+    },
+  })
+  try {
+    return await compose(options, store, schedule)
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+async function compose(options: ServerOptions, store: Store, schedule: Schedule): Promise<Server> {
+  const { settings, log } = options
+  const setupCode =
+    isLoopback(settings.host) || (await store.reads.anyUser()) ? null : randomBytes(16).toString('hex')
+  let berth: Berth | undefined
+  const metrics = createMetrics({ reads: () => store.reads, waiting: () => berth?.waiting() ?? 0 })
+  berth = await openBerth({
+    store,
+    schedule,
+    randomBytes,
+    lane: options.lane ?? LANE_SETTINGS,
+    poolPolicy: { typeMix: settings.typeMix, cleaning: settings.poolCleaning, provider: 'simulated' },
+    setupCode,
+    allowReset: settings.allowReset,
+    hashesMax: HASHES_MAX,
+    measured: (batch) => metrics.batch(batch),
+    failed: (command, error) => log.error({ command: command.kind, err: error }, 'a command failed'),
+  })
+  const simulated = simulatedProvider({
+    seed: settings.simulatedSeed,
+    delayMs: settings.simulatedDelayMs,
+    faultRate: settings.simulatedFaultRate,
+    sleep: (ms, signal) => schedule.sleep(ms, signal),
+  })
+  let stopping = false
+  const app = createApp(berth, {
+    log,
+    metrics,
+    hostNames: [hostname(), settings.host, ...settings.allowedHosts],
+    requestIdPrefix: randomBytes(4).toString('hex'),
+    stopping: () => stopping,
+    originalApi: settings.originalApi === 'on',
+  })
+  options.extend?.(app)
+  await app.listen({ host: settings.host, port: settings.port })
+  const workers = startWorkers({
+    submit: berth.submit,
+    reads: store.reads,
+    feed: berth.feed,
+    schedule,
+    providers: new Map([[simulated.name, simulated]]),
+    callMsMax: settings.providerSecondsMax * 1_000,
+    failed: (name, error) => log.error({ worker: name, err: error }, 'a worker failed; it goes on'),
+  })
+  return {
+    berth,
+    url: urlOf(app),
+    setupCode,
+    async stop() {
+      stopping = true
+      await stop(app, workers, berth, store, schedule)
+    },
+  }
+}
+
+async function stop(
+  app: FastifyInstance,
+  workers: Workers,
+  berth: Berth,
+  store: Store,
+  schedule: Schedule,
+): Promise<void> {
+  const closed = new AbortController()
+  const cut = schedule.sleep(STOP_MS_MAX, closed.signal).then(() => app.server.closeAllConnections())
+  // Requests under way may wait for the workers, so these stop after them.
+  await app.close()
+  closed.abort()
+  await cut
+  await workers.stop()
+  await berth.drain()
+  await store.close()
+}
+
+function urlOf(app: FastifyInstance): string {
+  const { address, port, family } = app.server.address() as AddressInfo
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`
+}
+
+/** True for addresses that only this machine reaches. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}

@@ -1,0 +1,72 @@
+/**
+ * Everything that can change an installation: the closed list of commands, each with its rule. While a reset is under way
+ * only the workers' commands go on.
+ */
+import { changeUser, createUser, deleteUser, releaseLeaver } from './account.ts'
+import { checkIn } from './check-in.ts'
+import { checkout } from './checkout.ts'
+import type { Decision, Rule } from './decision.ts'
+import { deleteVm, maintain } from './maintenance.ts'
+import { growPool, shrinkPool, sizePool } from './pool-size.ts'
+import { refusal } from './refusal.ts'
+import { beginReset, continueReset } from './reset.ts'
+import { claimWork, reportWork } from './work.ts'
+import type { Needs, View } from './working-set.ts'
+
+const RULES = {
+  createUser,
+  changeUser,
+  deleteUser,
+  releaseLeaver,
+  sizePool,
+  growPool,
+  shrinkPool,
+  checkout,
+  checkIn,
+  maintain,
+  deleteVm,
+  claimWork,
+  reportWork,
+  beginReset,
+  continueReset,
+}
+
+type Rules = typeof RULES
+export type CommandKind = keyof Rules
+export type CommandOf<K extends CommandKind> = Rules[K] extends Rule<infer C, unknown> ? C : never
+export type ReplyOf<K extends CommandKind> = Rules[K] extends Rule<never, infer R> ? R : never
+export type Command = { [K in CommandKind]: CommandOf<K> }[CommandKind]
+
+/** Commands that go on while the installation is being reset. */
+const DURING_RESET = {
+  createUser: false,
+  changeUser: false,
+  deleteUser: false,
+  releaseLeaver: false,
+  sizePool: false,
+  growPool: false,
+  shrinkPool: false,
+  checkout: false,
+  checkIn: false,
+  maintain: false,
+  deleteVm: false,
+  claimWork: true,
+  reportWork: true,
+  beginReset: false,
+  continueReset: true,
+} satisfies Record<CommandKind, boolean>
+
+function ruleOf(command: Command): Rule<Command, unknown> {
+  return RULES[command.kind] as unknown as Rule<Command, unknown>
+}
+
+/** Adds to `needs` what deciding `command` needs. */
+export function needsOf(command: Command, needs: Needs): void {
+  ruleOf(command).needs(command, needs)
+}
+
+/** Decides one command. Refused as its rule says, and with `resetting` during a reset. */
+export function decide(view: View, command: Command): Decision<unknown> {
+  if (view.installation.state === 'resetting' && !DURING_RESET[command.kind]) return refusal('resetting')
+  return ruleOf(command).decide(view, command)
+}

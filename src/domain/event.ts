@@ -1,0 +1,83 @@
+/**
+ * Which facts are recorded. An event is a row of the same commit as the change that it tells of; the audit log, the live
+ * stream and whoever waits for something are readings of these rows, in the order of their ids. Making and removing
+ * machines in bulk is one event a slice, with the ids as ranges.
+ */
+export type EventType =
+  | 'user.created'
+  | 'user.changed'
+  | 'user.deleted'
+  | 'user.gone'
+  | 'pool.created'
+  | 'pool.resized'
+  | 'vm.planned'
+  | 'vm.made'
+  | 'vm.checked_out'
+  | 'vm.checked_in'
+  | 'vm.cleaned'
+  | 'vm.returned'
+  | 'vm.work_failed'
+  | 'vm.failed'
+  | 'vm.retried'
+  | 'vm.cordoned'
+  | 'vm.uncordoned'
+  | 'vm.removed'
+  | 'vm.gone'
+  | 'installation.reset_begun'
+  | 'installation.reset'
+
+/** True for events after which a worker may have something to do; all others leave the workers asleep. */
+export const MAKES_WORK: Readonly<Record<EventType, boolean>> = {
+  'user.created': false,
+  'user.changed': false,
+  'user.deleted': true,
+  'user.gone': false,
+  'pool.created': true,
+  'pool.resized': true,
+  'vm.planned': false,
+  'vm.made': false,
+  'vm.checked_out': false,
+  'vm.checked_in': true,
+  'vm.cleaned': true,
+  'vm.returned': true,
+  'vm.work_failed': false,
+  'vm.failed': false,
+  'vm.retried': true,
+  'vm.cordoned': false,
+  'vm.uncordoned': true,
+  'vm.removed': true,
+  'vm.gone': false,
+  'installation.reset_begun': true,
+  'installation.reset': false,
+}
+
+/** One fact, before the store gives it an id and the batch's time. */
+export interface NewEvent {
+  readonly type: EventType
+  /** Who did it; null: Berth itself (a worker). */
+  readonly actorId: number | null
+  readonly poolId?: number
+  readonly vmId?: number
+  /** The user that it is about. */
+  readonly userId?: number
+  /** The request that asked for it, as in the log. */
+  readonly requestId?: string
+  /** What else belongs to the fact: plain JSON without secrets. */
+  readonly data?: Readonly<Record<string, unknown>>
+}
+
+export interface Event extends NewEvent {
+  readonly id: number
+  readonly atMs: number
+}
+
+/** Ascending ids as ranges, [first, last] each: how a bulk event names its machines. */
+export function idRanges(ids: readonly number[]): [number, number][] {
+  const ranges: [number, number][] = []
+  for (const id of [...ids].sort((a, b) => a - b)) {
+    const last = ranges.at(-1)
+    if (last !== undefined && last[1] === id - 1) last[1] = id
+    else ranges.push([id, id])
+  }
+  return ranges
+}

@@ -1,0 +1,55 @@
+/**
+ * Which change of a machine's state is legal, and what triggers it. This table alone decides that.
+ *
+ *   provisioning → ready → leased → maintenance → ready …
+ *
+ * - provisioning: the provider is making it; it has no address yet.
+ * - ready: proven alive and free; a checkout may take it.
+ * - leased: one user holds it (holderId, generation).
+ * - maintenance: given back. A pool with automatic cleaning has a worker clean it; with manual cleaning it waits for an admin.
+ * - failed: the provider gave up on it; an admin retries or deletes.
+ * - cordoned: an admin keeps it out of use.
+ * - deleting: the provider is destroying it; then the row is gone. Nothing leads back.
+ */
+import type { Vm, VmState } from './vm.ts'
+
+interface Step {
+  readonly from: readonly VmState[]
+  readonly to: VmState
+}
+
+export const LIFECYCLE = {
+  made: { from: ['provisioning'], to: 'ready' },
+  checkOut: { from: ['ready'], to: 'leased' },
+  checkIn: { from: ['leased'], to: 'maintenance' },
+  /** By an admin in a pool with manual cleaning, by a worker in one with automatic cleaning. */
+  clean: { from: ['maintenance'], to: 'ready' },
+  /** The provider failed as often as is allowed. */
+  giveUp: { from: ['provisioning', 'maintenance'], to: 'failed' },
+  /** An admin wants a failed machine tried again: it is cleaned like one that was given back. */
+  retry: { from: ['failed'], to: 'maintenance' },
+  cordon: { from: ['ready', 'maintenance', 'failed'], to: 'cordoned' },
+  uncordon: { from: ['cordoned'], to: 'maintenance' },
+  remove: { from: ['provisioning', 'ready', 'maintenance', 'failed', 'cordoned'], to: 'deleting' },
+  /** Only a reset of the whole installation takes a machine from its holder and destroys it. */
+  wipe: {
+    from: ['provisioning', 'ready', 'leased', 'maintenance', 'failed', 'cordoned', 'deleting'],
+    to: 'deleting',
+  },
+} as const satisfies Record<string, Step>
+
+export type LifecycleStep = keyof typeof LIFECYCLE
+
+/** True when `step` may be made from `state`. */
+export function allows(state: VmState, step: LifecycleStep): boolean {
+  return (LIFECYCLE[step].from as readonly VmState[]).includes(state)
+}
+
+/**
+ * The machine after `step`, with `edit` applied. The work fields (due, attempts, failure) begin anew with each step,
+ * because they belong to the state that is left. Throws when the step is not legal: callers ask `allows` first and refuse.
+ */
+export function move(vm: Vm, step: LifecycleStep, edit: Partial<Vm> = {}): Vm {
+  if (!allows(vm.state, step)) throw new Error(`VM ${vm.id}: '${step}' is not legal in state '${vm.state}'`)
+  return { ...vm, state: LIFECYCLE[step].to, dueAtMs: null, attempts: 0, failure: null, ...edit }
+}

@@ -1,0 +1,165 @@
+/**
+ * Every "no" that Berth can say: the closed catalogue. A refusal is a value, not an exception; exceptions mean bugs or a
+ * broken world. Each entry has the HTTP status of Berth's own API and a text that quotes the field, the value and what is
+ * allowed. The original API's texts and codes for the same refusals are in http/original. docs/REFUSALS.md lists the
+ * catalogue, and a test holds the two against each other in both directions.
+ */
+
+interface Entry {
+  readonly status: number
+  // biome-ignore lint/suspicious/noExplicitAny: each entry has details of its own; `refusal` checks them by code
+  readonly text: (details: any) => string
+  /** Set when trying again later may help. */
+  readonly retryAfterSeconds?: number
+}
+
+export const REFUSALS = {
+  // who calls
+  auth_missing: {
+    status: 401,
+    text: () =>
+      'auth parameters missing: auth must be an object with userid (a whole number) and password (a text)',
+  },
+  caller_unknown: { status: 401, text: (d: { userId: number }) => `auth.userid ${d.userId} is no user` },
+  password_wrong: { status: 401, text: () => 'auth.password is wrong' },
+  not_allowed: {
+    status: 403,
+    text: (d: { action: string; role: string }) => `the role ${d.role} may not do ${d.action}`,
+  },
+  too_many_attempts: {
+    status: 429,
+    retryAfterSeconds: 5,
+    text: () => 'too many wrong passwords from this address: try again later',
+  },
+  setup_code_wrong: {
+    status: 401,
+    text: () =>
+      'the first user needs the one-time setup code that the server printed at its start, as the header X-Setup-Code or the key setup_code',
+  },
+  foreign_request: {
+    status: 403,
+    text: (d: { origin: string }) => `a page of another site (${d.origin}) may not send requests here`,
+  },
+  host_unknown: {
+    status: 403,
+    text: (d: { host: string }) =>
+      `Host ${quote(d.host)} is not a name of this server: start it with --allowed-hosts to add one`,
+  },
+
+  // what was sent
+  body_invalid: {
+    status: 400,
+    text: (d: { reason: string }) => `the body must be a JSON object: ${d.reason}`,
+  },
+  body_too_large: {
+    status: 413,
+    text: (d: { bytesMax: number }) => `the body is larger than ${d.bytesMax} bytes`,
+  },
+  path_invalid: { status: 400, text: () => 'the path is not valid percent-encoded text' },
+  field_missing: { status: 400, text: (d: { field: string }) => `${d.field} is missing` },
+  field_invalid: {
+    status: 400,
+    text: (d: { field: string; value: unknown; allowed: string }) =>
+      d.value === null
+        ? `${d.field} must be ${d.allowed}`
+        : `${d.field} ${quote(d.value)} is not allowed: it must be ${d.allowed}`,
+  },
+  route_unknown: {
+    status: 404,
+    text: (d: { method: string; path: string }) => `there is no ${d.method} ${quote(d.path)}`,
+  },
+  method_wrong: {
+    status: 405,
+    text: (d: { method: string; allowed: string }) => `${d.method} is not possible here, only ${d.allowed}`,
+  },
+
+  // users
+  no_users: { status: 409, text: () => 'there are no users yet: create one first' },
+  user_unknown: { status: 404, text: (d: { userId: number | string }) => `id ${quote(d.userId)} is no user` },
+  email_taken: {
+    status: 409,
+    text: (d: { email: string }) => `email ${quote(d.email)} belongs to another user`,
+  },
+  self_delete: { status: 409, text: () => 'users cannot delete themselves' },
+
+  // pools and machines
+  pool_unknown: { status: 404, text: (d: { name: string }) => `there is no pool ${quote(d.name)}` },
+  size_below_use: {
+    status: 409,
+    text: (d: { size: number; sizeMin: number }) =>
+      `pool_size ${d.size} is less than the ${d.sizeMin} machines that are in use`,
+  },
+  none_free: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { pool: string; type: string | null }) =>
+      `no ${d.type === null ? '' : `${d.type} `}machine of pool ${quote(d.pool)} is free`,
+  },
+  vm_unknown: { status: 404, text: (d: { vmId: unknown }) => `vmid ${quote(d.vmId)} is no machine` },
+  vm_not_free: { status: 409, text: (d: { vmId: number }) => `machine ${d.vmId} is not free` },
+  vm_leased: { status: 409, text: (d: { vmId: number }) => `machine ${d.vmId} is checked out` },
+  not_holder: { status: 403, text: (d: { vmId: number }) => `machine ${d.vmId} is not checked out by you` },
+  generation_stale: {
+    status: 412,
+    text: (d: { vmId: number; generation: number }) =>
+      `generation ${d.generation} of machine ${d.vmId} is over: the machine has been leased again since`,
+  },
+  vm_state_wrong: {
+    status: 409,
+    text: (d: { vmId: number; state: string; allowed: string }) =>
+      `machine ${d.vmId} is ${d.state}; that is possible only for ${d.allowed}`,
+  },
+
+  // the installation
+  reset_not_allowed: {
+    status: 401,
+    text: () => 'a reset needs an admin (auth), or a server that was started with --allow-reset',
+  },
+  resetting: { status: 503, retryAfterSeconds: 1, text: () => 'the installation is being reset' },
+  overloaded: { status: 503, retryAfterSeconds: 1, text: () => 'too many requests are waiting' },
+  store_unavailable: {
+    status: 503,
+    retryAfterSeconds: 2,
+    text: (d: { reason: string }) => `the store cannot take changes now: ${d.reason}`,
+  },
+} as const satisfies Record<string, Entry>
+
+export type RefusalCode = keyof typeof REFUSALS
+
+export interface Refusal {
+  readonly code: RefusalCode
+  readonly status: number
+  /** A sentence for people. */
+  readonly message: string
+  /** What the sentence was made of, for programs. */
+  readonly details: Readonly<Record<string, unknown>>
+  readonly retryAfterSeconds: number | null
+}
+
+type Details<C extends RefusalCode> = Parameters<(typeof REFUSALS)[C]['text']>
+
+/** The refusal `code`, with the details that its text quotes. */
+export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>): Refusal {
+  const entry: Entry = REFUSALS[code]
+  const given = (details[0] ?? {}) as Record<string, unknown>
+  return {
+    code,
+    status: entry.status,
+    message: entry.text(given),
+    details: given,
+    retryAfterSeconds: entry.retryAfterSeconds ?? null,
+  }
+}
+
+const QUOTED_LENGTH_MAX = 100
+
+/** A value as a message shows it: JSON, cut to a bearable length. */
+function quote(value: unknown): string {
+  let text: string
+  try {
+    text = JSON.stringify(value) ?? String(value)
+  } catch {
+    text = typeof value
+  }
+  return text.length <= QUOTED_LENGTH_MAX ? text : `${text.slice(0, QUOTED_LENGTH_MAX)}…`
+}

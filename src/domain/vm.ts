@@ -1,0 +1,47 @@
+/**
+ * What a machine is. A machine's state is also its place on the to-do list: `dueAtMs` says when a worker has to look at
+ * it next (null: nobody's work), `claim` counts how often a worker took it, and a report must present the claim it was
+ * given, so a worker that comes late changes nothing. Which state may follow which is lifecycle.ts's to say.
+ */
+import type { VmType } from './vm-type.ts'
+
+export const VM_STATES = [
+  'provisioning',
+  'ready',
+  'leased',
+  'maintenance',
+  'failed',
+  'cordoned',
+  'deleting',
+] as const
+
+export type VmState = (typeof VM_STATES)[number]
+
+export const POWER_STATES = ['running', 'stopped'] as const
+
+export type PowerState = (typeof POWER_STATES)[number]
+
+export interface Vm {
+  readonly id: number
+  readonly poolId: number
+  readonly name: string
+  readonly type: VmType
+  /** Where the machine is reached (an IP address or a host name); empty until it was made. */
+  readonly address: string
+  readonly power: PowerState
+  readonly state: VmState
+  /** How often this machine has been leased: the fencing token of its present lease. */
+  readonly generation: number
+  /** The user who holds the machine; null unless leased. */
+  readonly holderId: number | null
+  readonly leasedAtMs: number | null
+  /** From when on a worker may claim this machine; null: there is nothing to do for a worker. */
+  readonly dueAtMs: number | null
+  /** How often a worker has claimed this machine; grows only. */
+  readonly claim: number
+  /** How often the present piece of work has been tried. */
+  readonly attempts: number
+  /** What the provider said when it last failed on this machine. */
+  readonly failure: string | null
+  readonly createdAtMs: number
+}

@@ -1,0 +1,163 @@
+/**
+ * How workers take work and report it. A machine that is due is claimed for a limited time; the report must present that
+ * claim and find the machine in the state it was claimed in, else it is late and changes nothing. Work that failed, or
+ * whose worker never came back, is tried again after a pause that doubles; after `ATTEMPTS_MAX` tries the machine is
+ * failed. Destroying is never given up: a machine that may still exist must not be forgotten.
+ */
+import type { Rule } from './decision.ts'
+import { idRanges, type NewEvent } from './event.ts'
+import { allows, move } from './lifecycle.ts'
+import type { Pool } from './pool.ts'
+import type { Vm, VmState } from './vm.ts'
+
+/** States in which a machine is work for a worker. */
+export const WORK_STATES = ['provisioning', 'maintenance', 'deleting'] as const satisfies readonly VmState[]
+
+export type WorkState = (typeof WORK_STATES)[number]
+
+export const ATTEMPTS_MAX = 5
+
+const PAUSE_MS_MIN = 1_000
+const PAUSE_MS_MAX = 300_000
+
+/** How long to wait before the next try, after `attempts` failed ones: 1 s, 2 s, 4 s … up to 5 minutes. */
+export function pauseMs(attempts: number): number {
+  return Math.min(PAUSE_MS_MAX, PAUSE_MS_MIN * 2 ** Math.max(0, attempts - 1))
+}
+
+export interface ClaimWork {
+  readonly kind: 'claimWork'
+  readonly state: WorkState
+  readonly machinesMax: number
+  readonly claimMs: number
+}
+
+/** Claims machines of one state that are due. Never refused; the reply may be empty. */
+export const claimWork: Rule<ClaimWork, { claimed: { vm: Vm; pool: Pool }[] }> = {
+  needs(command, needs) {
+    const wanted = needs.due.get(command.state) ?? 0
+    needs.due.set(command.state, wanted + command.machinesMax)
+  },
+
+  decide(view, command) {
+    const due = view
+      .vmsWhere((vm) => vm.state === command.state && vm.dueAtMs !== null && vm.dueAtMs <= view.nowMs)
+      .slice(0, command.machinesMax)
+    const changed: Vm[] = []
+    const events: NewEvent[] = []
+    const claimed: { vm: Vm; pool: Pool }[] = []
+    for (const vm of due) {
+      const pool = view.pool(vm.poolId)
+      if (pool === undefined) throw new Error(`pool ${vm.poolId} of VM ${vm.id} was not loaded`)
+      if (vm.attempts >= ATTEMPTS_MAX && allows(vm.state, 'giveUp')) {
+        const failure = vm.failure ?? 'no answer within the time limit'
+        changed.push(move(vm, 'giveUp', { failure }))
+        events.push(gaveUp(vm, failure))
+        continue
+      }
+      const taken = {
+        ...vm,
+        claim: vm.claim + 1,
+        attempts: vm.attempts + 1,
+        dueAtMs: view.nowMs + command.claimMs,
+      }
+      changed.push(taken)
+      claimed.push({ vm: taken, pool })
+    }
+    return { changes: { vms: changed, events }, reply: { claimed } }
+  },
+}
+
+/** What came of one claimed piece of work. */
+export type WorkResult =
+  | {
+      readonly vmId: number
+      readonly claim: number
+      readonly ok: true
+      /** What making it told: how the machine is called and where it is reached. */
+      readonly made?: { readonly name: string; readonly address: string }
+    }
+  | {
+      readonly vmId: number
+      readonly claim: number
+      readonly ok: false
+      readonly failure: string
+      /** True when trying again cannot help. */
+      readonly permanent: boolean
+    }
+
+export interface ReportWork {
+  readonly kind: 'reportWork'
+  readonly state: WorkState
+  readonly results: readonly WorkResult[]
+}
+
+/** Records what came of claimed work. Never refused; late reports are counted and change nothing. */
+export const reportWork: Rule<ReportWork, { accepted: number; late: number }> = {
+  needs(command, needs) {
+    for (const { vmId } of command.results) needs.vmIds.add(vmId)
+  },
+
+  decide(view, command) {
+    const vms: Vm[] = []
+    const gone: Vm[] = []
+    const failed: NewEvent[] = []
+    const doneByPool = new Map<number, number[]>()
+    let late = 0
+    for (const result of command.results) {
+      const vm = view.vm(result.vmId)
+      if (vm === undefined || vm.state !== command.state || vm.claim !== result.claim) {
+        late++
+        continue
+      }
+      if (result.ok) {
+        const ids = doneByPool.get(vm.poolId) ?? []
+        doneByPool.set(vm.poolId, ids)
+        ids.push(vm.id)
+        if (command.state === 'deleting') gone.push(vm)
+        else vms.push(finished(vm, command.state, result.made))
+      } else if (allows(vm.state, 'giveUp') && (result.permanent || vm.attempts >= ATTEMPTS_MAX)) {
+        vms.push(move(vm, 'giveUp', { failure: result.failure }))
+        failed.push(gaveUp(vm, result.failure))
+      } else {
+        vms.push({ ...vm, dueAtMs: view.nowMs + pauseMs(vm.attempts), failure: result.failure })
+        const data = { failure: result.failure, attempt: vm.attempts }
+        failed.push({ type: 'vm.work_failed', actorId: null, poolId: vm.poolId, vmId: vm.id, data })
+      }
+    }
+    const done = [...doneByPool].map(
+      ([poolId, ids]): NewEvent => ({
+        type: DONE_EVENTS[command.state],
+        actorId: null,
+        poolId,
+        data: { vms: idRanges(ids) },
+      }),
+    )
+    return {
+      changes: { vms, gone, events: [...done, ...failed] },
+      reply: { accepted: command.results.length - late, late },
+    }
+  },
+}
+
+const DONE_EVENTS = {
+  provisioning: 'vm.made',
+  maintenance: 'vm.cleaned',
+  deleting: 'vm.gone',
+} as const satisfies Record<WorkState, NewEvent['type']>
+
+function finished(
+  vm: Vm,
+  state: Exclude<WorkState, 'deleting'>,
+  made: { name: string; address: string } | undefined,
+): Vm {
+  if (state === 'maintenance') return move(vm, 'clean')
+  return move(vm, 'made', {
+    power: 'running',
+    ...(made === undefined ? {} : { name: made.name, address: made.address }),
+  })
+}
+
+function gaveUp(vm: Vm, failure: string): NewEvent {
+  return { type: 'vm.failed', actorId: null, poolId: vm.poolId, vmId: vm.id, data: { failure } }
+}

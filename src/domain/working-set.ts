@@ -1,0 +1,313 @@
+/**
+ * The rows that one batch works on. Commands are decided against it in order; what an accepted command changes is applied
+ * before the next one is decided, so all commands of a batch see each other as if they had come one after the other.
+ * Applying keeps the pools' tallies and the lists of ready machines right, so no rule has to. It holds no clock and does no I/O.
+ */
+import type { NewEvent } from './event.ts'
+import { countUp, type Pool, type Tally } from './pool.ts'
+import type { User } from './user.ts'
+import type { Vm } from './vm.ts'
+import type { VmType } from './vm-type.ts'
+
+export interface Installation {
+  /** resetting: an admin asked for a reset, and machines are being destroyed; only the workers' commands go on. */
+  readonly state: 'open' | 'resetting'
+  /** Ids given to users and machines grow only, until a reset. */
+  readonly nextUserId: number
+  readonly nextVmId: number
+  readonly nextPoolId: number
+  /** Who asked for the reset under way, and what was there then. */
+  readonly reset: ResetRecord | null
+}
+
+export interface ResetRecord {
+  readonly actorId: number | null
+  readonly requestId: string | null
+  readonly atMs: number
+  readonly users: number
+  readonly vms: number
+}
+
+/** What one batch needs, collected from its commands before it is loaded. */
+export class Needs {
+  readonly userIds: Set<number> = new Set()
+  readonly emails: Set<string> = new Set()
+  readonly poolNames: Set<string> = new Set()
+  readonly poolIds: Set<number> = new Set()
+  readonly vmIds: Set<number> = new Set()
+  /** How many commands of the batch may take a ready machine of a pool: so many are loaded, the lowest ids first. */
+  takers = 0
+  /** Pools, by name, whose lowest ready machines of any type are wanted. */
+  readonly readyAny: Set<string> = new Set()
+  /** The same by type. */
+  readonly readyOfType: Map<string, Set<VmType>> = new Map()
+  /** By pool id: how many removable machines are wanted, the highest ids first. */
+  readonly removable: Map<number, number> = new Map()
+  /** By state: how many machines that are due for a worker are wanted, the longest due first. */
+  readonly due: Map<Vm['state'], number> = new Map()
+  /** By user id: how many of the machines that they hold are wanted. */
+  readonly heldBy: Map<number, number> = new Map()
+  /** How many machines in any state but deleting are wanted, whichever. */
+  standing = 0
+  /** True when somebody asks whether there are any users, or how many rows there are. */
+  census = false
+}
+
+/** What the store loads for `Needs`. Rows may come in any order and more than once. */
+export interface LoadedRows {
+  readonly nowMs: number
+  readonly installation: Installation
+  readonly users: readonly User[]
+  readonly pools: readonly { pool: Pool; tally: Tally }[]
+  readonly vms: readonly Vm[]
+  /** Ids of ready machines by pool id, ascending; `type` null: of any type. */
+  readonly ready: readonly { poolId: number; type: VmType | null; vmIds: readonly number[] }[]
+  /** Active users and all machines; null unless asked for. */
+  readonly census: { readonly users: number; readonly vms: number } | null
+}
+
+/** What an accepted command changes. New rows and changed rows are told apart by whether the working set has them. */
+export interface Changes {
+  readonly installation?: Installation
+  readonly users?: readonly User[]
+  readonly pools?: readonly Pool[]
+  readonly vms?: readonly Vm[]
+  /** Machines whose rows go. */
+  readonly gone?: readonly Vm[]
+  /** All rows go, but the events to come: the end of a reset. */
+  readonly wipe?: true
+  readonly events: readonly NewEvent[]
+}
+
+/** A lease that began or ended in a batch: (vmId, generation) names it. */
+export interface LeaseChange {
+  readonly vmId: number
+  readonly generation: number
+  readonly poolId: number
+  readonly userId: number
+  readonly fromMs: number
+  /** null: it began; else when it ended. */
+  readonly endedAtMs: number | null
+}
+
+/** The part of the working set that rules may look at. */
+export interface View {
+  readonly nowMs: number
+  readonly installation: Installation
+  readonly census: { readonly users: number; readonly vms: number } | null
+  user(id: number): User | undefined
+  userByEmail(email: string): User | undefined
+  pool(id: number): Pool | undefined
+  poolNamed(name: string): Pool | undefined
+  tally(poolId: number): Tally
+  vm(id: number): Vm | undefined
+  vmsWhere(test: (vm: Vm) => boolean): Vm[]
+  /** The ready machine with the lowest id in the pool, of `type` or of any type. */
+  lowestReady(poolId: number, type: VmType | null): Vm | undefined
+}
+
+export class WorkingSet implements View {
+  readonly nowMs: number
+  installation: Installation
+  census: { users: number; vms: number } | null
+  readonly #users = new Map<number, User>()
+  readonly #usersByEmail = new Map<string, User>()
+  readonly #pools = new Map<number, Pool>()
+  readonly #poolsByName = new Map<string, Pool>()
+  readonly #tallies = new Map<number, Tally>()
+  readonly #vms = new Map<number, Vm>()
+  readonly #ready = new Map<string, number[]>()
+
+  /** Rows as they were loaded: save guards each changed machine by the state and generation it had. */
+  readonly loadedVms: ReadonlyMap<number, Vm>
+  readonly changedUsers: Map<number, User> = new Map()
+  readonly newUserIds: Set<number> = new Set()
+  readonly changedPools: Map<number, Pool> = new Map()
+  readonly newPoolIds: Set<number> = new Set()
+  /** Pools whose tally changed. */
+  readonly countedPools: Set<number> = new Set()
+  readonly changedVms: Map<number, Vm> = new Map()
+  readonly goneVms: Set<number> = new Set()
+  readonly leases: LeaseChange[] = []
+  readonly events: NewEvent[] = []
+  installationChanged = false
+  wiped = false
+
+  constructor(rows: LoadedRows) {
+    this.nowMs = rows.nowMs
+    this.installation = rows.installation
+    this.census = rows.census === null ? null : { ...rows.census }
+    for (const user of rows.users) this.#putUser(user)
+    for (const { pool, tally } of rows.pools) {
+      this.#putPool(pool)
+      this.#tallies.set(pool.id, tally)
+    }
+    const loaded = new Map<number, Vm>()
+    for (const vm of rows.vms) {
+      loaded.set(vm.id, vm)
+      this.#vms.set(vm.id, vm)
+    }
+    this.loadedVms = loaded
+    for (const { poolId, type, vmIds } of rows.ready) this.#ready.set(readyKey(poolId, type), [...vmIds])
+  }
+
+  user(id: number): User | undefined {
+    return this.#users.get(id)
+  }
+
+  userByEmail(email: string): User | undefined {
+    return this.#usersByEmail.get(email)
+  }
+
+  pool(id: number): Pool | undefined {
+    return this.#pools.get(id)
+  }
+
+  poolNamed(name: string): Pool | undefined {
+    return this.#poolsByName.get(name)
+  }
+
+  tally(poolId: number): Tally {
+    return this.#tallies.get(poolId) ?? {}
+  }
+
+  vm(id: number): Vm | undefined {
+    return this.#vms.get(id)
+  }
+
+  vmsWhere(test: (vm: Vm) => boolean): Vm[] {
+    return [...this.#vms.values()].filter(test)
+  }
+
+  lowestReady(poolId: number, type: VmType | null): Vm | undefined {
+    const ids = this.#ready.get(readyKey(poolId, type))
+    while (ids !== undefined && ids.length > 0) {
+      const vm = this.#vms.get(ids[0] as number)
+      if (vm?.state === 'ready') return vm
+      // Taken earlier in this batch: a machine that becomes ready again is put back by `apply`.
+      ids.shift()
+    }
+    return undefined
+  }
+
+  /** Applies what an accepted command changes. */
+  apply(changes: Changes): void {
+    if (changes.wipe) this.#wipe()
+    if (changes.installation !== undefined) {
+      this.installation = changes.installation
+      this.installationChanged = true
+    }
+    for (const user of changes.users ?? []) this.#changeUser(user)
+    for (const pool of changes.pools ?? []) {
+      if (!this.#pools.has(pool.id)) this.newPoolIds.add(pool.id)
+      this.#putPool(pool)
+      this.changedPools.set(pool.id, pool)
+      this.countedPools.add(pool.id)
+      if (!this.#tallies.has(pool.id)) this.#tallies.set(pool.id, {})
+    }
+    for (const vm of changes.vms ?? []) this.#changeVm(vm)
+    for (const vm of changes.gone ?? []) this.#removeVm(vm)
+    for (const event of changes.events) this.events.push(event)
+  }
+
+  /** True when there is anything to save. */
+  get dirty(): boolean {
+    return this.events.length > 0 || this.changedVms.size > 0 || this.installationChanged
+  }
+
+  #putUser(user: User): void {
+    this.#users.set(user.id, user)
+    if (user.state === 'active') this.#usersByEmail.set(user.email, user)
+  }
+
+  #changeUser(user: User): void {
+    const before = this.#users.get(user.id)
+    if (before === undefined) {
+      this.newUserIds.add(user.id)
+      if (this.census !== null) this.census.users++
+    } else {
+      this.#usersByEmail.delete(before.email)
+      if (this.census !== null && before.state === 'active' && user.state !== 'active') this.census.users--
+    }
+    this.#putUser(user)
+    this.changedUsers.set(user.id, user)
+  }
+
+  #putPool(pool: Pool): void {
+    this.#pools.set(pool.id, pool)
+    this.#poolsByName.set(pool.name, pool)
+  }
+
+  #changeVm(vm: Vm): void {
+    const before = this.#vms.get(vm.id)
+    if (before !== undefined) this.#count(before, -1)
+    this.#count(vm, 1)
+    this.#trackLease(before, vm)
+    if (vm.state === 'ready' && before?.state !== 'ready') this.#becameReady(vm)
+    this.#vms.set(vm.id, vm)
+    this.changedVms.set(vm.id, vm)
+  }
+
+  #removeVm(vm: Vm): void {
+    this.#count(vm, -1)
+    this.#vms.delete(vm.id)
+    this.changedVms.delete(vm.id)
+    this.goneVms.add(vm.id)
+  }
+
+  #count(vm: Vm, by: number): void {
+    const tally = this.#tallies.get(vm.poolId)
+    if (tally === undefined) throw new Error(`pool ${vm.poolId} of VM ${vm.id} was not loaded`)
+    countUp(tally, vm.type, vm.state, by)
+    this.countedPools.add(vm.poolId)
+  }
+
+  #trackLease(before: Vm | undefined, vm: Vm): void {
+    if (before !== undefined && before.holderId !== null && before.leasedAtMs !== null) {
+      const same = vm.holderId === before.holderId && vm.generation === before.generation
+      if (!same)
+        this.leases.push({
+          vmId: vm.id,
+          generation: before.generation,
+          poolId: vm.poolId,
+          userId: before.holderId,
+          fromMs: before.leasedAtMs,
+          endedAtMs: this.nowMs,
+        })
+    }
+    if (vm.holderId !== null && vm.leasedAtMs !== null && vm.generation !== before?.generation)
+      this.leases.push({
+        vmId: vm.id,
+        generation: vm.generation,
+        poolId: vm.poolId,
+        userId: vm.holderId,
+        fromMs: vm.leasedAtMs,
+        endedAtMs: null,
+      })
+  }
+
+  #becameReady(vm: Vm): void {
+    for (const key of [readyKey(vm.poolId, null), readyKey(vm.poolId, vm.type)]) {
+      const ids = this.#ready.get(key)
+      if (ids === undefined) continue
+      let at = 0
+      while (at < ids.length && (ids[at] as number) < vm.id) at++
+      if (ids[at] !== vm.id) ids.splice(at, 0, vm.id)
+    }
+  }
+
+  #wipe(): void {
+    this.wiped = true
+    for (const map of [this.#users, this.#usersByEmail, this.#pools, this.#poolsByName]) map.clear()
+    for (const map of [this.#tallies, this.#vms, this.#ready]) map.clear()
+    for (const map of [this.changedUsers, this.changedPools, this.changedVms]) map.clear()
+    for (const set of [this.newUserIds, this.newPoolIds, this.countedPools, this.goneVms]) set.clear()
+    this.leases.length = 0
+    this.events.length = 0
+    if (this.census !== null) this.census = { users: 0, vms: 0 }
+  }
+}
+
+function readyKey(poolId: number, type: VmType | null): string {
+  return type === null ? `${poolId}` : `${poolId} ${type}`
+}

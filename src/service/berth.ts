@@ -1,0 +1,91 @@
+/** What one Berth server is made of, below its shells: the store, the lane, the feed, the credentials. */
+import type { Command } from '../domain/command.ts'
+import type { NewEvent } from '../domain/event.ts'
+import type { PoolPolicy } from '../domain/pool.ts'
+import type { Reads, Store } from '../store/port.ts'
+import { Attempts } from './attempts.ts'
+import { Credentials } from './credentials.ts'
+import { Feed } from './feed.ts'
+import { Lane, type LaneSettings, type Submit } from './lane.ts'
+import { type PasswordHasher, passwordHasher } from './password.ts'
+import type { Schedule } from './schedule.ts'
+
+export interface BerthSettings {
+  readonly store: Store
+  readonly schedule: Schedule
+  readonly randomBytes: (n: number) => Buffer
+  readonly lane: LaneSettings
+  /** What pools that the original API makes are like. */
+  readonly poolPolicy: PoolPolicy
+  /** The one-time code that the first user has to present; null: none is asked for. */
+  readonly setupCode: string | null
+  /** True: anybody may reset the installation. */
+  readonly allowReset: boolean
+  /** Password hashes computed at the same time. */
+  readonly hashesMax: number
+  readonly measured?: (batch: { commands: number; commitMs: number }) => void
+  readonly failed?: (command: Command, error: unknown) => void
+}
+
+export interface Berth {
+  readonly submit: Submit
+  readonly reads: Reads
+  readonly feed: Feed
+  readonly schedule: Schedule
+  readonly credentials: Credentials
+  readonly hasher: PasswordHasher
+  readonly settings: BerthSettings
+  /** Resolves when no command is waiting or under way. */
+  drain(): Promise<void>
+  /** Commands that wait for a batch. */
+  waiting(): number
+}
+
+const HASHES_WAITING_MAX = 500
+
+export async function openBerth(settings: BerthSettings): Promise<Berth> {
+  const { store, schedule, randomBytes } = settings
+  const hasher = passwordHasher({
+    parallelMax: settings.hashesMax,
+    waitingMax: HASHES_WAITING_MAX,
+    randomBytes,
+  })
+  const credentials = new Credentials({
+    reads: store.reads,
+    hasher,
+    attempts: new Attempts(() => schedule.now()),
+    schedule,
+    key: randomBytes(32),
+  })
+  const feed = new Feed(await store.reads.lastEventId())
+  const lane = new Lane(
+    store,
+    schedule,
+    {
+      committed(events, lastEventId) {
+        for (const event of events) forgetChanged(credentials, event)
+        feed.committed(events, lastEventId)
+      },
+      ...(settings.measured === undefined ? {} : { measured: settings.measured }),
+      ...(settings.failed === undefined ? {} : { failed: settings.failed }),
+    },
+    settings.lane,
+  )
+  return {
+    submit: lane.submit,
+    reads: store.reads,
+    feed,
+    schedule,
+    credentials,
+    hasher,
+    settings,
+    drain: () => lane.drain(),
+    waiting: () => lane.waiting,
+  }
+}
+
+function forgetChanged(credentials: Credentials, event: NewEvent): void {
+  if (event.type === 'installation.reset') credentials.forgetAll()
+  else if (event.userId !== undefined && (event.type === 'user.changed' || event.type === 'user.deleted'))
+    credentials.forget(event.userId)
+}

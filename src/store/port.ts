@@ -1,0 +1,114 @@
+/**
+ * What the rest of Berth may ask of a store. Two halves: `begin` opens a batch for changes (load, then commit or release),
+ * and `reads` answers questions beside it. All of it is asynchronous at every step, for every store. A store knows rows, not
+ * rules: which changes are legal was decided before `commit` is called.
+ */
+import type { Event } from '../domain/event.ts'
+import type { Pool, PoolStats } from '../domain/pool.ts'
+import type { User } from '../domain/user.ts'
+import type { PowerState, VmState } from '../domain/vm.ts'
+import type { VmType } from '../domain/vm-type.ts'
+import type { Installation, LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
+
+export interface Store {
+  /** Begins a batch: holds the pools that it touches and loads every row that `needs` names, with the store's time. */
+  begin(needs: Needs): Promise<Batch>
+  readonly reads: Reads
+  /** Ends the store; what is under way is finished first. */
+  close(): Promise<void>
+}
+
+export interface Batch {
+  readonly rows: LoadedRows
+  /**
+   * Saves what changed in the working set, with its events, and returns once it is durable. Each changed machine is guarded
+   * by the state and generation it was loaded with; a mismatch is a bug and aborts the batch with an exception.
+   */
+  commit(workingSet: WorkingSet): Promise<Committed>
+  /** Ends a batch that changes nothing. */
+  release(): Promise<void>
+}
+
+export interface Committed {
+  /** The id of the newest event in the store. */
+  readonly lastEventId: number
+  /** How long saving and syncing took, as the store measured it. */
+  readonly commitMs: number
+}
+
+/** The store cannot take changes now (disk full, database away); nothing of the batch was done. */
+export class StoreUnavailable extends Error {
+  override readonly name = 'StoreUnavailable'
+}
+
+/** The store cannot be opened, for a reason that the operator can mend. The message is one line for them. */
+export class StoreRefusesToOpen extends Error {
+  override readonly name = 'StoreRefusesToOpen'
+}
+
+/** A machine as lists show it. */
+export interface VmListing {
+  readonly id: number
+  readonly name: string
+  readonly type: VmType
+  readonly address: string
+  readonly power: PowerState
+  readonly state: VmState
+  /** The holder's e-mail; null when nobody holds it. */
+  readonly holderEmail: string | null
+  readonly createdAtMs: number
+}
+
+/** Which machines a list shows. Machines that are being destroyed are in none. */
+export type VmFilter =
+  | { readonly by: 'all' }
+  | { readonly by: 'type'; readonly type: VmType }
+  | { readonly by: 'power'; readonly power: PowerState }
+  | { readonly by: 'ready' }
+  | { readonly by: 'aside' }
+  | { readonly by: 'holder'; readonly email: string }
+
+/** Where a list goes on: rows with ids above `afterId`, at most `rowsMax` of them, by ascending id. */
+export interface Slice {
+  readonly afterId: number
+  readonly rowsMax: number
+}
+
+export interface Holding {
+  readonly vm: VmListing
+  readonly holder: User
+}
+
+export interface Reads {
+  /** Any user, also one who is leaving or gone. */
+  user(id: number): Promise<User | null>
+  /** An active user, matched case-sensitively. */
+  userByEmail(email: string): Promise<User | null>
+  activeUsers(slice: Slice): Promise<User[]>
+  anyUser(): Promise<boolean>
+  /** Ids of users whose machines are being taken back. */
+  leavers(rowsMax: number): Promise<number[]>
+  pool(id: number): Promise<PoolReading | null>
+  poolNamed(name: string): Promise<PoolReading | null>
+  pools(): Promise<PoolReading[]>
+  vm(pool: string, id: number): Promise<VmListing | null>
+  vms(pool: string, filter: VmFilter, slice: Slice): Promise<VmListing[]>
+  /** The machine with the lowest id that an active user holds in a pool. */
+  heldByUser(pool: string, userId: number): Promise<Holding | null>
+  holderOf(pool: string, vmId: number): Promise<Holding | null>
+  /** When the next machine of `state` is due for a worker; null: none will be. */
+  nextDueAtMs(state: VmState): Promise<number | null>
+  installation(): Promise<Installation>
+  /** Events after a cursor, in order. */
+  events(slice: Slice): Promise<Event[]>
+  lastEventId(): Promise<number>
+  /** Whether the store answers at all. Throws when it does not. */
+  ping(): Promise<void>
+}
+
+export interface PoolReading {
+  readonly pool: Pool
+  readonly stats: PoolStats
+  /** Machines by type and state. */
+  readonly states: readonly { readonly type: VmType; readonly state: VmState; readonly count: number }[]
+}

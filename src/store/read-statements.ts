@@ -1,0 +1,153 @@
+/**
+ * Every question that `Reads` answers, written once for all databases and compiled once at the start: a statement is a text
+ * with named places for its arguments. Compiling a query for each call would cost more than running it.
+ */
+import {
+  type Compilable,
+  DummyDriver,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  SqliteAdapter,
+  SqliteIntrospector,
+  SqliteQueryCompiler,
+  sql,
+} from 'kysely'
+import type { PowerState, VmState } from '../domain/vm.ts'
+import type { VmType } from '../domain/vm-type.ts'
+import type { VmFilter } from './port.ts'
+import type { Tables, VmListingRow } from './tables.ts'
+
+export type Dialect = 'sqlite' | 'postgres'
+
+/** A compiled statement: its text, and the names of its arguments in the order of their places. */
+export interface Statement<Row> {
+  readonly sql: string
+  readonly argumentNames: readonly string[]
+  /** Only for types: what a row looks like. */
+  readonly row?: Row
+}
+
+/** A place in a statement that is filled in at each call. */
+class Place {
+  readonly name: string
+  constructor(name: string) {
+    this.name = name
+  }
+}
+
+// The query builder wants a value of the column's type; a place stands for one until the call.
+function place<T = number>(name: string): T {
+  return new Place(name) as T
+}
+
+function compilerFor(dialect: Dialect): Kysely<Tables> {
+  return new Kysely<Tables>({
+    dialect: {
+      createAdapter: () => (dialect === 'sqlite' ? new SqliteAdapter() : new PostgresAdapter()),
+      createDriver: () => new DummyDriver(),
+      createIntrospector: (db) =>
+        dialect === 'sqlite' ? new SqliteIntrospector(db) : new PostgresIntrospector(db),
+      createQueryCompiler: () =>
+        dialect === 'sqlite' ? new SqliteQueryCompiler() : new PostgresQueryCompiler(),
+    },
+  })
+}
+
+function statement<Row>(query: Compilable<Row>): Statement<Row> {
+  const compiled = query.compile()
+  const argumentNames = compiled.parameters.map((parameter) => {
+    if (!(parameter instanceof Place)) throw new Error(`a literal in a read statement: ${compiled.sql}`)
+    return parameter.name
+  })
+  return { sql: compiled.sql, argumentNames }
+}
+
+/** All read statements in `dialect`. */
+export function readStatements(dialect: Dialect) {
+  const db = compilerFor(dialect)
+  const users = db.selectFrom('user').selectAll()
+  const active = users.where('state', '=', sql.lit('active'))
+  const pools = db.selectFrom('pool').selectAll()
+
+  const listing = db
+    .selectFrom('vm')
+    .innerJoin('pool', 'pool.id', 'vm.pool_id')
+    .leftJoin('user as holder', 'holder.id', 'vm.holder_id')
+    .where('pool.name', '=', place<string>('pool'))
+    .where('vm.state', '<>', sql.lit('deleting'))
+    .select([
+      'vm.id',
+      'vm.name',
+      'vm.type',
+      'vm.address',
+      'vm.power',
+      'vm.state',
+      'holder.email as holder_email',
+      'vm.created_at_ms',
+    ])
+  const slice = listing.where('vm.id', '>', place('afterId')).orderBy('vm.id').limit(place('rowsMax'))
+  const held = listing.where('holder.state', '=', sql.lit('active'))
+
+  const vms: Record<VmFilter['by'], Statement<VmListingRow>> = {
+    all: statement(slice),
+    type: statement(slice.where('vm.type', '=', place<VmType>('type'))),
+    power: statement(slice.where('vm.power', '=', place<PowerState>('power'))),
+    ready: statement(slice.where('vm.state', '=', sql.lit('ready'))),
+    aside: statement(
+      // In the words of the partial index vm_aside, so that it is used.
+      slice.where('vm.state', 'not in', sql<'ready'>`('ready', 'leased')`),
+    ),
+    holder: statement(
+      slice.where('holder.email', '=', place<string>('email')).where('holder.state', '<>', sql.lit('gone')),
+    ),
+  }
+
+  return {
+    user: statement(users.where('id', '=', place('id'))),
+    userByEmail: statement(active.where('email', '=', place<string>('email'))),
+    activeUsers: statement(active.where('id', '>', place('afterId')).orderBy('id').limit(place('rowsMax'))),
+    anyUser: statement(
+      db.selectFrom('user').select('id').where('state', '=', sql.lit('active')).limit(sql.lit(1)),
+    ),
+    leavers: statement(
+      db
+        .selectFrom('user')
+        .select('id')
+        .where('state', '=', sql.lit('leaving'))
+        .orderBy('id')
+        .limit(place('rowsMax')),
+    ),
+    pool: statement(pools.where('id', '=', place('id'))),
+    poolNamed: statement(pools.where('name', '=', place<string>('name'))),
+    pools: statement(pools.orderBy('id')),
+    vm: statement(listing.where('vm.id', '=', place('id'))),
+    vms,
+    heldByUser: statement(
+      held.where('vm.holder_id', '=', place('userId')).orderBy('vm.id').limit(sql.lit(1)),
+    ),
+    holderOf: statement(held.select('vm.holder_id').where('vm.id', '=', place('id'))),
+    nextDueAtMs: statement(
+      db
+        .selectFrom('vm')
+        .select('due_at_ms')
+        .where('state', '=', place<VmState>('state'))
+        .where('due_at_ms', 'is not', null)
+        .orderBy('due_at_ms')
+        .limit(sql.lit(1)),
+    ),
+    installation: statement(db.selectFrom('installation').selectAll()),
+    events: statement(
+      db
+        .selectFrom('event')
+        .selectAll()
+        .where('id', '>', place('afterId'))
+        .orderBy('id')
+        .limit(place('rowsMax')),
+    ),
+    lastEventId: statement(db.selectFrom('event').select('id').orderBy('id', 'desc').limit(sql.lit(1))),
+  }
+}
+
+export type ReadStatements = ReturnType<typeof readStatements>

@@ -1,0 +1,174 @@
+/**
+ * What one batch sends to the writer and gets back: rows as lists of columns and plain values, since each batch crosses a
+ * thread border twice in each direction.
+ */
+import type { NewEvent } from '../../domain/event.ts'
+import type { Tally } from '../../domain/pool.ts'
+import type { VmState } from '../../domain/vm.ts'
+import type { VmType } from '../../domain/vm-type.ts'
+import type { LoadedRows, Needs, WorkingSet } from '../../domain/working-set.ts'
+import { installationOf, poolOf, type Tables, userOf, type VmTuple, vmOf, vmTuple } from '../tables.ts'
+
+/** `Needs` as plain values. */
+export interface WantedRows {
+  readonly userIds: readonly number[]
+  readonly emails: readonly string[]
+  readonly poolNames: readonly string[]
+  readonly poolIds: readonly number[]
+  readonly vmIds: readonly number[]
+  readonly takers: number
+  readonly readyAny: readonly string[]
+  readonly readyOfType: readonly (readonly [string, VmType])[]
+  readonly removable: readonly (readonly [number, number])[]
+  readonly due: readonly (readonly [VmState, number])[]
+  readonly heldBy: readonly (readonly [number, number])[]
+  readonly standing: number
+  readonly census: boolean
+  readonly nowMs: number
+}
+
+export function wantedRows(needs: Needs, nowMs: number): WantedRows {
+  return {
+    userIds: [...needs.userIds],
+    emails: [...needs.emails],
+    poolNames: [...needs.poolNames],
+    poolIds: [...needs.poolIds],
+    vmIds: [...needs.vmIds],
+    takers: needs.takers,
+    readyAny: [...needs.readyAny],
+    readyOfType: [...needs.readyOfType].flatMap(([pool, types]) =>
+      [...types].map((type) => [pool, type] as const),
+    ),
+    removable: [...needs.removable],
+    due: [...needs.due],
+    heldBy: [...needs.heldBy],
+    standing: needs.standing,
+    census: needs.census,
+    nowMs,
+  }
+}
+
+/** Rows as the writer found them. */
+export interface FoundRows {
+  readonly nowMs: number
+  readonly installation: Tables['installation']
+  readonly users: readonly Tables['user'][]
+  readonly pools: readonly Tables['pool'][]
+  readonly vms: readonly VmTuple[]
+  readonly ready: readonly { poolId: number; type: VmType | null; vmIds: readonly number[] }[]
+  readonly census: { readonly users: number; readonly vms: number } | null
+}
+
+export function loadedRows(found: FoundRows): LoadedRows {
+  return {
+    nowMs: found.nowMs,
+    installation: installationOf(found.installation),
+    users: found.users.map(userOf),
+    pools: found.pools.map(poolOf),
+    vms: found.vms.map(vmOf),
+    ready: found.ready,
+    census: found.census,
+  }
+}
+
+/** What a batch changed. */
+export interface ChangedRows {
+  readonly wiped: boolean
+  readonly installation: Tables['installation'] | null
+  readonly newUsers: readonly Tables['user'][]
+  readonly users: readonly Tables['user'][]
+  readonly newPools: readonly Tables['pool'][]
+  readonly pools: readonly Tables['pool'][]
+  readonly newVms: readonly VmTuple[]
+  /** Each with the state and generation it was loaded with. */
+  readonly vms: readonly (readonly [VmTuple, VmState, number])[]
+  readonly goneVmIds: readonly number[]
+  /** vm, generation, pool, user, from, ended. */
+  readonly leases: readonly (readonly [number, number, number, number, number, number | null])[]
+  /** type, actor, pool, vm, user, request, data. */
+  readonly events: readonly (readonly (string | number | null)[])[]
+  readonly nowMs: number
+}
+
+export function changedRows(set: WorkingSet): ChangedRows {
+  const newVms: VmTuple[] = []
+  const vms: [VmTuple, VmState, number][] = []
+  for (const vm of set.changedVms.values()) {
+    const loaded = set.loadedVms.get(vm.id)
+    if (loaded === undefined) newVms.push(vmTuple(vm))
+    else vms.push([vmTuple(vm), loaded.state, loaded.generation])
+  }
+  const users = [...set.changedUsers.values()]
+  const changedPools = new Set([...set.changedPools.keys(), ...set.countedPools])
+  const pools = [...changedPools].flatMap((id) => set.pool(id) ?? [])
+  const { installation } = set
+  const rowsOfPools = pools.map((pool) => poolRow(pool, set.tally(pool.id)))
+  return {
+    wiped: set.wiped,
+    installation: set.installationChanged
+      ? {
+          id: 1,
+          state: installation.state,
+          next_user_id: installation.nextUserId,
+          next_vm_id: installation.nextVmId,
+          next_pool_id: installation.nextPoolId,
+          reset: installation.reset === null ? null : JSON.stringify(installation.reset),
+        }
+      : null,
+    newUsers: users.filter((user) => set.newUserIds.has(user.id)).map(userRow),
+    users: users.filter((user) => !set.newUserIds.has(user.id)).map(userRow),
+    newPools: rowsOfPools.filter((row) => set.newPoolIds.has(row.id)),
+    pools: rowsOfPools.filter((row) => !set.newPoolIds.has(row.id)),
+    newVms,
+    vms,
+    goneVmIds: [...set.goneVms],
+    leases: set.leases.map((lease) => [
+      lease.vmId,
+      lease.generation,
+      lease.poolId,
+      lease.userId,
+      lease.fromMs,
+      lease.endedAtMs,
+    ]),
+    events: set.events.map(eventTuple),
+    nowMs: set.nowMs,
+  }
+}
+
+function eventTuple(event: NewEvent): (string | number | null)[] {
+  return [
+    event.type,
+    event.actorId,
+    event.poolId ?? null,
+    event.vmId ?? null,
+    event.userId ?? null,
+    event.requestId ?? null,
+    event.data === undefined ? null : JSON.stringify(event.data),
+  ]
+}
+
+function userRow(user: ReturnType<typeof userOf>): Tables['user'] {
+  return {
+    id: user.id,
+    name: user.name,
+    email: user.email,
+    role: user.role,
+    password_hash: user.passwordHash,
+    credential_version: user.credentialVersion,
+    state: user.state,
+    created_at_ms: user.createdAtMs,
+  }
+}
+
+function poolRow(pool: ReturnType<typeof poolOf>['pool'], tally: Tally): Tables['pool'] {
+  return {
+    id: pool.id,
+    name: pool.name,
+    target: pool.target,
+    type_mix: JSON.stringify(pool.typeMix),
+    cleaning: pool.cleaning,
+    provider: pool.provider,
+    tally: JSON.stringify(tally),
+    created_at_ms: pool.createdAtMs,
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * Who owns a data folder: one server at a time. The owner holds an exclusive lock on a small file beside the database;
+ * the operating system frees it when the process ends, however it ends.
+ */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { StoreRefusesToOpen } from '../port.ts'
+
+export interface DataFolder {
+  readonly databasePath: string
+  release(): void
+}
+
+const SQLITE_BUSY = 5
+
+/**
+ * Makes the folder (readable by its owner only) if need be, and takes it. Throws `StoreRefusesToOpen` when it cannot be
+ * written, or another server has it.
+ */
+export function takeDataFolder(path: string): DataFolder {
+  let lock: DatabaseSync
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+    lock = new DatabaseSync(join(path, 'berth.lock'), { timeout: 0 })
+  } catch (error) {
+    throw new StoreRefusesToOpen(`the data folder ${path} cannot be written: ${reasonOf(error)}`)
+  }
+  try {
+    lock.exec('BEGIN EXCLUSIVE')
+  } catch (error) {
+    lock.close()
+    const busy = (error as { errcode?: number }).errcode === SQLITE_BUSY
+    throw new StoreRefusesToOpen(
+      busy
+        ? `the data folder ${path} is in use by another Berth server`
+        : `the data folder ${path} cannot be written: ${reasonOf(error)}`,
+    )
+  }
+  return { databasePath: join(path, 'berth.db'), release: () => lock.close() }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,135 @@
+/**
+ * The steps that make the SQLite database what this program expects, in order. A step that was released is never edited:
+ * the next change is a new step. A database with steps that this program does not know was written by a newer one, and is
+ * refused untouched.
+ */
+import type { DatabaseSync } from 'node:sqlite'
+import { StoreRefusesToOpen } from '../port.ts'
+
+interface Migration {
+  readonly id: number
+  readonly name: string
+  readonly sql: string
+}
+
+export const MIGRATIONS: readonly Migration[] = [
+  {
+    id: 1,
+    name: 'users, pools, machines, leases, events',
+    sql: `
+      CREATE TABLE installation (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        state TEXT NOT NULL CHECK (state IN ('open', 'resetting')),
+        next_user_id INTEGER NOT NULL,
+        next_vm_id INTEGER NOT NULL,
+        next_pool_id INTEGER NOT NULL,
+        reset TEXT
+      ) STRICT;
+      INSERT INTO installation VALUES (1, 'open', 1, 1, 1, NULL);
+
+      CREATE TABLE user (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        email TEXT NOT NULL,
+        role TEXT NOT NULL CHECK (role IN ('admin', 'user')),
+        password_hash TEXT NOT NULL,
+        credential_version INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('active', 'leaving', 'gone')),
+        created_at_ms INTEGER NOT NULL
+      ) STRICT;
+      CREATE UNIQUE INDEX user_email ON user (email) WHERE state = 'active';
+      CREATE INDEX user_leaving ON user (id) WHERE state = 'leaving';
+
+      CREATE TABLE pool (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        target INTEGER NOT NULL CHECK (target >= 0),
+        type_mix TEXT NOT NULL,
+        cleaning TEXT NOT NULL CHECK (cleaning IN ('manual', 'automatic')),
+        provider TEXT NOT NULL,
+        tally TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL
+      ) STRICT;
+
+      CREATE TABLE vm (
+        id INTEGER PRIMARY KEY,
+        pool_id INTEGER NOT NULL REFERENCES pool (id),
+        name TEXT NOT NULL,
+        type TEXT NOT NULL,
+        address TEXT NOT NULL,
+        power TEXT NOT NULL CHECK (power IN ('running', 'stopped')),
+        state TEXT NOT NULL CHECK (state IN
+          ('provisioning', 'ready', 'leased', 'maintenance', 'failed', 'cordoned', 'deleting')),
+        generation INTEGER NOT NULL,
+        holder_id INTEGER REFERENCES user (id),
+        leased_at_ms INTEGER,
+        due_at_ms INTEGER,
+        claim INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        failure TEXT,
+        created_at_ms INTEGER NOT NULL,
+        CHECK ((state = 'leased') = (holder_id IS NOT NULL))
+      ) STRICT;
+      -- The row's id closes each of these indexes, so within equal keys they are in the order of ids.
+      CREATE INDEX vm_pool ON vm (pool_id);
+      CREATE INDEX vm_type ON vm (pool_id, type);
+      CREATE INDEX vm_stopped ON vm (pool_id) WHERE power = 'stopped';
+      CREATE INDEX vm_ready ON vm (pool_id) WHERE state = 'ready';
+      CREATE INDEX vm_ready_type ON vm (pool_id, type) WHERE state = 'ready';
+      CREATE INDEX vm_aside ON vm (pool_id, state) WHERE state NOT IN ('ready', 'leased');
+      CREATE INDEX vm_holder ON vm (holder_id) WHERE holder_id IS NOT NULL;
+      CREATE INDEX vm_due ON vm (state, due_at_ms) WHERE due_at_ms IS NOT NULL;
+
+      CREATE TABLE lease (
+        vm_id INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        pool_id INTEGER NOT NULL REFERENCES pool (id),
+        user_id INTEGER NOT NULL REFERENCES user (id),
+        from_ms INTEGER NOT NULL,
+        ended_at_ms INTEGER,
+        PRIMARY KEY (vm_id, generation)
+      ) STRICT, WITHOUT ROWID;
+
+      CREATE TABLE event (
+        id INTEGER PRIMARY KEY,
+        at_ms INTEGER NOT NULL,
+        type TEXT NOT NULL,
+        actor_id INTEGER,
+        pool_id INTEGER,
+        vm_id INTEGER,
+        user_id INTEGER,
+        request_id TEXT,
+        data TEXT
+      ) STRICT;
+    `,
+  },
+]
+
+/** Brings the database to the newest step. Throws `StoreRefusesToOpen` when it is newer than the program. */
+export function migrate(
+  db: DatabaseSync,
+  nowMs: number,
+  migrations: readonly Migration[] = MIGRATIONS,
+): void {
+  db.exec('BEGIN IMMEDIATE')
+  try {
+    db.exec(
+      'CREATE TABLE IF NOT EXISTS migration (id INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at_ms INTEGER NOT NULL) STRICT',
+    )
+    const done = Number(db.prepare('SELECT coalesce(max(id), 0) AS id FROM migration').get()?.id)
+    const newest = migrations.at(-1)?.id ?? 0
+    if (done > newest)
+      throw new StoreRefusesToOpen(
+        `the database was written by a newer Berth (it is at migration ${done}, this program knows ${newest}): start the newer program`,
+      )
+    for (const { id, name, sql } of migrations) {
+      if (id <= done) continue
+      db.exec(sql)
+      db.prepare('INSERT INTO migration VALUES (?, ?, ?)').run(id, name, nowMs)
+    }
+    db.exec('COMMIT')
+  } catch (error) {
+    db.exec('ROLLBACK')
+    throw error
+  }
+}

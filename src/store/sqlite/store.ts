@@ -1,0 +1,232 @@
+/**
+ * The embedded store: one SQLite file in a data folder that one server owns, or one database in memory. Batches run one by
+ * one on the writer; reads have a connection of their own in the calling thread, where a lookup takes a few microseconds.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { Worker } from 'node:worker_threads'
+import type { Needs, WorkingSet } from '../../domain/working-set.ts'
+import {
+  type Batch,
+  type Committed,
+  type Reads,
+  type Store,
+  StoreRefusesToOpen,
+  StoreUnavailable,
+} from '../port.ts'
+import { type Dialect, readStatements, type Statement } from '../read-statements.ts'
+import { type Arguments, readsOver, type StatementRunner } from '../reads.ts'
+import { changedRows, type FoundRows, loadedRows, wantedRows } from './batch-rows.ts'
+import { type DataFolder, takeDataFolder } from './data-folder.ts'
+import { openDatabase, openForReading } from './database.ts'
+import { migrate } from './migrations.ts'
+import { SqliteWriter } from './writer.ts'
+import type { WriterAnswer, WriterCall, WriterSettings } from './writer-thread.ts'
+
+const DIALECT: Dialect = 'sqlite'
+
+export interface SqliteSettings {
+  /** The data folder; null: in memory, gone with the process. */
+  readonly folder: string | null
+  /** The clock, in epoch milliseconds. */
+  readonly now: () => number
+  /** Added to each commit; for measuring only. */
+  readonly commitDelayMs?: number
+  /** Told when the writer is lost: nothing can be saved any more, and the process should end. */
+  readonly onLost?: (error: Error) => void
+}
+
+/** Opens the store. Throws `StoreRefusesToOpen` with one line for the operator. */
+export async function openSqliteStore(settings: SqliteSettings): Promise<Store> {
+  if (settings.folder === null) {
+    const db = openDatabase(':memory:')
+    migrate(db, settings.now())
+    return new SqliteStore(settings, new WriterInline(db), db, null)
+  }
+  const folder = takeDataFolder(settings.folder)
+  try {
+    const db = openDatabase(folder.databasePath)
+    migrate(db, settings.now())
+    db.close()
+    const writer = new WriterInThread(
+      { path: folder.databasePath, commitDelayMs: settings.commitDelayMs ?? 0 },
+      settings.onLost,
+    )
+    return new SqliteStore(settings, writer, openForReading(folder.databasePath), folder)
+  } catch (error) {
+    folder.release()
+    if (error instanceof StoreRefusesToOpen) throw error
+    throw new StoreRefusesToOpen(
+      `the database ${folder.databasePath} cannot be opened: ${(error as Error).message}`,
+    )
+  }
+}
+
+/** Asks the writer, wherever it runs. */
+interface WriterPort {
+  call(call: WriterCall): Promise<WriterAnswer>
+  /** Sends a call that has no answer. */
+  tell(call: WriterCall): void
+}
+
+class SqliteStore implements Store {
+  readonly reads: Reads
+  readonly #settings: SqliteSettings
+  readonly #writer: WriterPort
+  readonly #reader: DatabaseSync
+  readonly #folder: DataFolder | null
+  #lastNowMs = 0
+
+  constructor(settings: SqliteSettings, writer: WriterPort, reader: DatabaseSync, folder: DataFolder | null) {
+    this.#settings = settings
+    this.#writer = writer
+    this.#reader = reader
+    this.#folder = folder
+    this.reads = readsOver(new Runner(reader), readStatements(DIALECT))
+  }
+
+  async begin(needs: Needs): Promise<Batch> {
+    // A batch is never earlier than the one before it, whatever the system's clock does.
+    this.#lastNowMs = Math.max(this.#lastNowMs, this.#settings.now())
+    const answer = await this.#writer.call({ do: 'load', wanted: wantedRows(needs, this.#lastNowMs) })
+    return new SqliteBatch(this.#writer, expect(answer, 'found').found)
+  }
+
+  async close(): Promise<void> {
+    await this.#writer.call({ do: 'close' })
+    if (this.#reader.isOpen) this.#reader.close()
+    this.#folder?.release()
+  }
+}
+
+class SqliteBatch implements Batch {
+  readonly rows: ReturnType<typeof loadedRows>
+  readonly #writer: WriterPort
+
+  constructor(writer: WriterPort, found: FoundRows) {
+    this.#writer = writer
+    this.rows = loadedRows(found)
+  }
+
+  async commit(workingSet: WorkingSet): Promise<Committed> {
+    const answer = await this.#writer.call({ do: 'save', changed: changedRows(workingSet) })
+    return expect(answer, 'lastEventId')
+  }
+
+  async release(): Promise<void> {
+    this.#writer.tell({ do: 'rollback' })
+  }
+}
+
+/** SQLite's primary result codes that say that the disk or the file cannot take changes, rather than that Berth is wrong. */
+const UNAVAILABLE_CODES = new Map([
+  [5, 'the database is locked by another program'],
+  [8, 'the database is read-only'],
+  [10, 'the disk reports an error'],
+  [13, 'the disk is full'],
+  [14, 'the database file cannot be opened'],
+])
+
+function expect<K extends string>(answer: WriterAnswer, key: K): Extract<WriterAnswer, Record<K, unknown>> {
+  if ('error' in answer) {
+    const reason = answer.code === null ? undefined : UNAVAILABLE_CODES.get(answer.code & 0xff)
+    throw reason === undefined ? new Error(answer.error) : new StoreUnavailable(reason)
+  }
+  if (!(key in answer)) throw new Error(`the writer answered something else than '${key}'`)
+  return answer as Extract<WriterAnswer, Record<K, unknown>>
+}
+
+class WriterInThread implements WriterPort {
+  readonly #thread: Worker
+  readonly #waiting: ((answer: WriterAnswer) => void)[] = []
+  #lost: Error | null = null
+  #closing = false
+
+  constructor(workerData: WriterSettings, onLost: ((error: Error) => void) | undefined) {
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+    this.#thread = new Worker(new URL(`./writer-thread.${extension}`, import.meta.url), { workerData })
+    this.#thread.on('message', (answer: WriterAnswer) => this.#waiting.shift()?.(answer))
+    const lose = (error: Error) => {
+      if (this.#lost !== null || this.#closing) return
+      this.#lost = error
+      for (const answer of this.#waiting.splice(0)) answer({ error: error.message, code: null })
+      onLost?.(error)
+    }
+    this.#thread.on('error', lose)
+    this.#thread.on('exit', (code) => lose(new Error(`the writer thread ended with code ${code}`)))
+  }
+
+  call(call: WriterCall): Promise<WriterAnswer> {
+    if (this.#lost !== null) return Promise.resolve({ error: this.#lost.message, code: null })
+    if (call.do === 'close') this.#closing = true
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve)
+      this.#thread.postMessage(call)
+    })
+  }
+
+  tell(call: WriterCall): void {
+    this.#thread.postMessage(call)
+  }
+}
+
+/** The writer in the calling thread: for a database in memory, which no other thread can see. */
+class WriterInline implements WriterPort {
+  readonly #db: DatabaseSync
+  readonly #writer: SqliteWriter
+
+  constructor(db: DatabaseSync) {
+    this.#db = db
+    this.#writer = new SqliteWriter(db)
+  }
+
+  async call(call: WriterCall): Promise<WriterAnswer> {
+    try {
+      if (call.do === 'load') return { found: this.#writer.load(call.wanted) }
+      if (call.do === 'save') return { lastEventId: this.#writer.save(call.changed), commitMs: 0 }
+      if (call.do === 'close') this.#db.close()
+      return { closed: true }
+    } catch (error) {
+      this.#writer.rollback()
+      const { message, errcode } = error as { message: string; errcode?: number }
+      return { error: message, code: errcode ?? null }
+    }
+  }
+
+  tell(_call: WriterCall): void {
+    this.#writer.rollback()
+  }
+}
+
+class Runner implements StatementRunner {
+  readonly #db: DatabaseSync
+  readonly #prepared = new Map<Statement<unknown>, StatementSync>()
+
+  constructor(db: DatabaseSync) {
+    this.#db = db
+  }
+
+  async all<Row>(statement: Statement<Row>, args: Arguments): Promise<Row[]> {
+    return this.#prepare(statement).all(...values(statement, args)) as Row[]
+  }
+
+  async first<Row>(statement: Statement<Row>, args: Arguments): Promise<Row | undefined> {
+    return this.#prepare(statement).get(...values(statement, args)) as Row | undefined
+  }
+
+  #prepare(statement: Statement<unknown>): StatementSync {
+    let prepared = this.#prepared.get(statement)
+    if (prepared === undefined) {
+      prepared = this.#db.prepare(statement.sql)
+      this.#prepared.set(statement, prepared)
+    }
+    return prepared
+  }
+}
+
+function values(statement: Statement<unknown>, args: Arguments): (string | number)[] {
+  return statement.argumentNames.map((name) => {
+    const value = args[name]
+    if (value === undefined) throw new Error(`no argument '${name}' for: ${statement.sql}`)
+    return value
+  })
+}

@@ -1,0 +1,231 @@
+/**
+ * The one connection that changes the database: a batch is loaded inside an immediate transaction and saved in the same
+ * one. Synchronous, because SQLite is; in the server it runs in a thread of its own (writer-thread.ts), so that the event
+ * loop goes on while the disk syncs. It obeys: what is legal was decided between load and save.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import type { VmState } from '../../domain/vm.ts'
+import type { VmType } from '../../domain/vm-type.ts'
+import { type Tables, VM_COLUMNS, type VmTuple } from '../tables.ts'
+import type { ChangedRows, FoundRows, WantedRows } from './batch-rows.ts'
+
+const VM = VM_COLUMNS.join(', ')
+
+export class SqliteWriter {
+  readonly #db: DatabaseSync
+  readonly #sql: ReturnType<typeof prepare>
+  #lastEventId: number
+
+  constructor(db: DatabaseSync) {
+    this.#db = db
+    this.#sql = prepare(db)
+    this.#lastEventId = Number(db.prepare('SELECT coalesce(max(id), 0) AS id FROM event').get()?.id)
+  }
+
+  /** Opens the transaction and reads every row that the batch wants. */
+  load(wanted: WantedRows): FoundRows {
+    const sql = this.#sql
+    sql.begin.run()
+    const users: Tables['user'][] = []
+    const pools = new Map<number, Tables['pool']>()
+    const poolsByName = new Map<string, Tables['pool']>()
+    const vms: VmTuple[] = []
+    const seen = new Set<number>()
+
+    const addPool = (row: unknown) => {
+      if (row === undefined) return
+      const pool = row as Tables['pool']
+      pools.set(pool.id, pool)
+      poolsByName.set(pool.name, pool)
+    }
+    const addVm = (row: unknown) => {
+      if (row === undefined) return
+      const vm = row as VmTuple
+      if (seen.has(vm[0] as number)) return
+      seen.add(vm[0] as number)
+      vms.push(vm)
+      const poolId = vm[1] as number
+      if (!pools.has(poolId)) addPool(sql.pool.get(poolId))
+    }
+    const addVms = (rows: unknown[]) => {
+      for (const row of rows) addVm(row)
+      return rows.map((row) => (row as VmTuple)[0] as number)
+    }
+
+    for (const id of wanted.userIds) push(users, sql.user.get(id))
+    for (const email of wanted.emails) push(users, sql.userByEmail.get(email))
+    for (const id of wanted.poolIds) addPool(sql.pool.get(id))
+    for (const name of wanted.poolNames) addPool(sql.poolNamed.get(name))
+    if (wanted.census) for (const row of sql.pools.all()) addPool(row)
+    for (const id of wanted.vmIds) addVm(sql.vm.get(id))
+
+    const ready: { poolId: number; type: VmType | null; vmIds: readonly number[] }[] = []
+    for (const name of wanted.readyAny) {
+      const poolId = poolsByName.get(name)?.id
+      if (poolId === undefined) continue
+      ready.push({ poolId, type: null, vmIds: addVms(sql.ready.all(poolId, wanted.takers)) })
+    }
+    for (const [name, type] of wanted.readyOfType) {
+      const poolId = poolsByName.get(name)?.id
+      if (poolId === undefined) continue
+      ready.push({ poolId, type, vmIds: addVms(sql.readyOfType.all(poolId, type, wanted.takers)) })
+    }
+    for (const [poolId] of wanted.removable) {
+      addVms(sql.planned.all(poolId, wanted.takers))
+      addVms(sql.highestReady.all(poolId, wanted.takers))
+    }
+    for (const [state, rowsMax] of wanted.due) addVms(sql.due.all(state, wanted.nowMs, rowsMax))
+    for (const [userId, rowsMax] of wanted.heldBy) addVms(sql.heldBy.all(userId, rowsMax))
+    if (wanted.standing > 0) addVms(sql.standing.all(wanted.standing))
+
+    return {
+      nowMs: wanted.nowMs,
+      installation: sql.installation.get() as unknown as Tables['installation'],
+      users,
+      pools: [...pools.values()],
+      vms,
+      ready,
+      census: wanted.census ? this.#census([...pools.values()]) : null,
+    }
+  }
+
+  /** Saves, commits durably, and returns the id of the newest event. Rolls back and throws when anything fails. */
+  save(changed: ChangedRows): number {
+    const before = this.#lastEventId
+    try {
+      this.#write(changed)
+      this.#sql.commit.run()
+      return this.#lastEventId
+    } catch (error) {
+      this.#lastEventId = before
+      this.rollback()
+      throw error
+    }
+  }
+
+  rollback(): void {
+    if (this.#db.isTransaction) this.#sql.rollback.run()
+  }
+
+  #write(changed: ChangedRows): void {
+    const sql = this.#sql
+    if (changed.wiped) for (const statement of sql.wipe) statement.run()
+    for (const row of changed.newUsers) sql.insertUser.run({ ...row })
+    for (const row of changed.users) sql.updateUser.run({ ...row })
+    for (const row of changed.newPools) sql.insertPool.run({ ...row })
+    for (const row of changed.pools) sql.updatePool.run({ ...row })
+    for (const vm of changed.newVms) sql.insertVm.run(...vm)
+    for (const [vm, state, generation] of changed.vms) {
+      const [id, , name, , address, power, to, newGeneration, ...rest] = vm
+      const work = rest.slice(0, 6) as VmTuple
+      const { changes } = sql.updateVm.run(
+        ...([name, address, power, to, newGeneration, ...work, id, state, generation] as VmTuple),
+      )
+      if (changes !== 1) throw new Error(`VM ${id} is no longer '${state}' at generation ${generation}`)
+    }
+    for (const id of changed.goneVmIds)
+      if (sql.deleteVm.run(id).changes !== 1) throw new Error(`VM ${id} is not there or not 'deleting'`)
+    for (const [vmId, generation, poolId, userId, fromMs, endedAtMs] of changed.leases) {
+      if (endedAtMs === null) sql.insertLease.run(vmId, generation, poolId, userId, fromMs)
+      else sql.endLease.run(endedAtMs, vmId, generation)
+    }
+    for (const event of changed.events) sql.insertEvent.run(++this.#lastEventId, changed.nowMs, ...event)
+    if (changed.installation !== null) sql.updateInstallation.run({ ...changed.installation })
+  }
+
+  #census(pools: readonly Tables['pool'][]): { users: number; vms: number } {
+    let vms = 0
+    for (const pool of pools)
+      for (const states of Object.values(JSON.parse(pool.tally) as Record<string, Record<VmState, number>>))
+        for (const count of Object.values(states)) vms += count
+    return { users: Number(this.#sql.countUsers.get()?.n), vms }
+  }
+}
+
+function push<T>(list: T[], row: unknown): void {
+  if (row !== undefined) list.push(row as T)
+}
+
+function prepare(db: DatabaseSync) {
+  const tuples = (sql: string): StatementSync => {
+    const statement = db.prepare(sql)
+    statement.setReturnArrays(true)
+    return statement
+  }
+  const vmValues = VM_COLUMNS.map(() => '?').join(', ')
+  return {
+    begin: db.prepare('BEGIN IMMEDIATE'),
+    commit: db.prepare('COMMIT'),
+    rollback: db.prepare('ROLLBACK'),
+
+    installation: db.prepare('SELECT * FROM installation'),
+    user: db.prepare('SELECT * FROM user WHERE id = ?'),
+    userByEmail: db.prepare("SELECT * FROM user WHERE email = ? AND state = 'active'"),
+    countUsers: db.prepare("SELECT count(*) AS n FROM user WHERE state = 'active'"),
+    pool: db.prepare('SELECT * FROM pool WHERE id = ?'),
+    poolNamed: db.prepare('SELECT * FROM pool WHERE name = ?'),
+    pools: db.prepare('SELECT * FROM pool'),
+    vm: tuples(`SELECT ${VM} FROM vm WHERE id = ?`),
+    ready: tuples(`SELECT ${VM} FROM vm WHERE pool_id = ? AND state = 'ready' ORDER BY id LIMIT ?`),
+    readyOfType: tuples(
+      `SELECT ${VM} FROM vm WHERE pool_id = ? AND type = ? AND state = 'ready' ORDER BY id LIMIT ?`,
+    ),
+    highestReady: tuples(
+      `SELECT ${VM} FROM vm WHERE pool_id = ? AND state = 'ready' ORDER BY id DESC LIMIT ?`,
+    ),
+    planned: tuples(
+      `SELECT ${VM} FROM vm WHERE pool_id = ? AND state = 'provisioning' AND state NOT IN ('ready', 'leased')
+       ORDER BY id DESC LIMIT ?`,
+    ),
+    due: tuples(
+      `SELECT ${VM} FROM vm WHERE state = ? AND due_at_ms IS NOT NULL AND due_at_ms <= ?
+       ORDER BY due_at_ms LIMIT ?`,
+    ),
+    heldBy: tuples(`SELECT ${VM} FROM vm WHERE holder_id = ? ORDER BY id LIMIT ?`),
+    standing: tuples(`SELECT ${VM} FROM vm WHERE state <> 'deleting' ORDER BY id LIMIT ?`),
+
+    insertUser: db.prepare(
+      `INSERT INTO user (id, name, email, role, password_hash, credential_version, state, created_at_ms)
+       VALUES (:id, :name, :email, :role, :password_hash, :credential_version, :state, :created_at_ms)`,
+    ),
+    updateUser: named(
+      db.prepare(
+        `UPDATE user SET name = :name, email = :email, role = :role, password_hash = :password_hash,
+         credential_version = :credential_version, state = :state WHERE id = :id`,
+      ),
+    ),
+    insertPool: db.prepare(
+      `INSERT INTO pool (id, name, target, type_mix, cleaning, provider, tally, created_at_ms)
+       VALUES (:id, :name, :target, :type_mix, :cleaning, :provider, :tally, :created_at_ms)`,
+    ),
+    updatePool: named(
+      db.prepare(
+        `UPDATE pool SET name = :name, target = :target, type_mix = :type_mix, cleaning = :cleaning,
+         provider = :provider, tally = :tally WHERE id = :id`,
+      ),
+    ),
+    insertVm: db.prepare(`INSERT INTO vm (${VM}) VALUES (${vmValues})`),
+    updateVm: db.prepare(
+      `UPDATE vm SET name = ?, address = ?, power = ?, state = ?, generation = ?, holder_id = ?,
+       leased_at_ms = ?, due_at_ms = ?, claim = ?, attempts = ?, failure = ?
+       WHERE id = ? AND state = ? AND generation = ?`,
+    ),
+    deleteVm: db.prepare("DELETE FROM vm WHERE id = ? AND state = 'deleting'"),
+    insertLease: db.prepare('INSERT INTO lease VALUES (?, ?, ?, ?, ?, NULL)'),
+    endLease: db.prepare('UPDATE lease SET ended_at_ms = ? WHERE vm_id = ? AND generation = ?'),
+    insertEvent: db.prepare('INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)'),
+    updateInstallation: named(
+      db.prepare(
+        `UPDATE installation SET state = :state, next_user_id = :next_user_id, next_vm_id = :next_vm_id,
+         next_pool_id = :next_pool_id, reset = :reset WHERE id = :id`,
+      ),
+    ),
+    wipe: ['lease', 'event', 'vm', 'pool', 'user'].map((table) => db.prepare(`DELETE FROM ${table}`)),
+  }
+}
+
+/** Rows carry columns that an update leaves alone. */
+function named(statement: StatementSync): StatementSync {
+  statement.setAllowUnknownNamedParameters(true)
+  return statement
+}

@@ -1,0 +1,224 @@
+/**
+ * The tables as the database holds them, the same on every store, and the way from their rows to the domain's values and
+ * back. Times are epoch milliseconds. Row types never leave src/store.
+ */
+import type { Event, EventType } from '../domain/event.ts'
+import { type Pool, poolStats, type Tally, type TypeMix } from '../domain/pool.ts'
+import type { Role, User } from '../domain/user.ts'
+import { type PowerState, VM_STATES, type Vm, type VmState } from '../domain/vm.ts'
+import { VM_TYPE_NAMES, type VmType } from '../domain/vm-type.ts'
+import type { Installation, ResetRecord } from '../domain/working-set.ts'
+import type { PoolReading, VmListing } from './port.ts'
+
+export interface Tables {
+  installation: {
+    id: number
+    state: Installation['state']
+    next_user_id: number
+    next_vm_id: number
+    next_pool_id: number
+    reset: string | null
+  }
+  user: {
+    id: number
+    name: string
+    email: string
+    role: Role
+    password_hash: string
+    credential_version: number
+    state: User['state']
+    created_at_ms: number
+  }
+  pool: {
+    id: number
+    name: string
+    target: number
+    type_mix: string
+    cleaning: Pool['cleaning']
+    provider: string
+    tally: string
+    created_at_ms: number
+  }
+  vm: {
+    id: number
+    pool_id: number
+    name: string
+    type: VmType
+    address: string
+    power: PowerState
+    state: VmState
+    generation: number
+    holder_id: number | null
+    leased_at_ms: number | null
+    due_at_ms: number | null
+    claim: number
+    attempts: number
+    failure: string | null
+    created_at_ms: number
+  }
+  lease: {
+    vm_id: number
+    generation: number
+    pool_id: number
+    user_id: number
+    from_ms: number
+    ended_at_ms: number | null
+  }
+  event: {
+    id: number
+    at_ms: number
+    type: EventType
+    actor_id: number | null
+    pool_id: number | null
+    vm_id: number | null
+    user_id: number | null
+    request_id: string | null
+    data: string | null
+  }
+}
+
+export function userOf(row: Tables['user']): User {
+  return {
+    id: row.id,
+    name: row.name,
+    email: row.email,
+    role: row.role,
+    passwordHash: row.password_hash,
+    credentialVersion: row.credential_version,
+    state: row.state,
+    createdAtMs: row.created_at_ms,
+  }
+}
+
+export function poolOf(row: Tables['pool']): { pool: Pool; tally: Tally } {
+  return {
+    pool: {
+      id: row.id,
+      name: row.name,
+      target: row.target,
+      typeMix: JSON.parse(row.type_mix) as TypeMix,
+      cleaning: row.cleaning,
+      provider: row.provider,
+      createdAtMs: row.created_at_ms,
+    },
+    tally: JSON.parse(row.tally) as Tally,
+  }
+}
+
+export function poolReadingOf(row: Tables['pool']): PoolReading {
+  const { pool, tally } = poolOf(row)
+  const states = VM_TYPE_NAMES.flatMap((type) =>
+    VM_STATES.map((state) => ({ type, state, count: tally[type]?.[state] ?? 0 })),
+  )
+  return { pool, stats: poolStats(pool, tally), states }
+}
+
+/** The columns of a machine in the order in which `vmOf` takes them. */
+export const VM_COLUMNS = [
+  'id',
+  'pool_id',
+  'name',
+  'type',
+  'address',
+  'power',
+  'state',
+  'generation',
+  'holder_id',
+  'leased_at_ms',
+  'due_at_ms',
+  'claim',
+  'attempts',
+  'failure',
+  'created_at_ms',
+] as const satisfies readonly (keyof Tables['vm'])[]
+
+/** A machine's row as a list of its columns: how rows travel between threads, cheaper than objects. */
+export type VmTuple = readonly (string | number | null)[]
+
+export function vmOf(row: VmTuple): Vm {
+  return {
+    id: row[0] as number,
+    poolId: row[1] as number,
+    name: row[2] as string,
+    type: row[3] as VmType,
+    address: row[4] as string,
+    power: row[5] as PowerState,
+    state: row[6] as VmState,
+    generation: row[7] as number,
+    holderId: row[8] as number | null,
+    leasedAtMs: row[9] as number | null,
+    dueAtMs: row[10] as number | null,
+    claim: row[11] as number,
+    attempts: row[12] as number,
+    failure: row[13] as string | null,
+    createdAtMs: row[14] as number,
+  }
+}
+
+export function vmTuple(vm: Vm): VmTuple {
+  return [
+    vm.id,
+    vm.poolId,
+    vm.name,
+    vm.type,
+    vm.address,
+    vm.power,
+    vm.state,
+    vm.generation,
+    vm.holderId,
+    vm.leasedAtMs,
+    vm.dueAtMs,
+    vm.claim,
+    vm.attempts,
+    vm.failure,
+    vm.createdAtMs,
+  ]
+}
+
+export interface VmListingRow {
+  id: number
+  name: string
+  type: VmType
+  address: string
+  power: PowerState
+  state: VmState
+  holder_email: string | null
+  created_at_ms: number
+}
+
+export function vmListingOf(row: VmListingRow): VmListing {
+  return {
+    id: row.id,
+    name: row.name,
+    type: row.type,
+    address: row.address,
+    power: row.power,
+    state: row.state,
+    holderEmail: row.holder_email,
+    createdAtMs: row.created_at_ms,
+  }
+}
+
+export function installationOf(row: Tables['installation']): Installation {
+  return {
+    state: row.state,
+    nextUserId: row.next_user_id,
+    nextVmId: row.next_vm_id,
+    nextPoolId: row.next_pool_id,
+    reset: row.reset === null ? null : (JSON.parse(row.reset) as ResetRecord),
+  }
+}
+
+export function eventOf(row: Tables['event']): Event {
+  return {
+    id: row.id,
+    atMs: row.at_ms,
+    type: row.type,
+    actorId: row.actor_id,
+    ...(row.pool_id === null ? {} : { poolId: row.pool_id }),
+    ...(row.vm_id === null ? {} : { vmId: row.vm_id }),
+    ...(row.user_id === null ? {} : { userId: row.user_id }),
+    ...(row.request_id === null ? {} : { requestId: row.request_id }),
+    ...(row.data === null ? {} : { data: JSON.parse(row.data) as Record<string, unknown> }),
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * Brings what exists of each pool to its target: plans and makes missing machines, and marks surplus ones for destruction,
+ * a slice at a time.
+ */
+import { isRefusal } from '../domain/decision.ts'
+import type { PoolReading } from '../store/port.ts'
+import { type DueSettings, report } from './due.ts'
+import { callProvider } from './provider-call.ts'
+import type { Sweep } from './sweep.ts'
+
+export function fitSweep(settings: DueSettings): Sweep {
+  const { reads } = settings
+  return {
+    name: 'fit',
+    async run(tasks) {
+      if ((await reads.installation()).state !== 'open') return { at: 'wake' }
+      for (const reading of await reads.pools()) {
+        const { existing, target } = reading.stats
+        const key = `${reading.pool.id}`
+        if (existing === target || tasks.has(key)) continue
+        tasks.start(key, () => (existing < target ? grow(settings, reading) : shrink(settings, reading)))
+      }
+      return { at: 'wake' }
+    },
+  }
+}
+
+/** Plans and makes slices until nothing is missing. */
+async function grow(settings: DueSettings, { pool }: PoolReading): Promise<void> {
+  const { submit, machinesMax, claimMs } = settings
+  for (;;) {
+    const answer = await submit({ kind: 'growPool', poolId: pool.id, machinesMax, claimMs })
+    if (isRefusal(answer) || answer.pool === null || answer.planned.length === 0) return
+    const results = await callProvider(settings, 'provisioning', answer.pool, answer.planned)
+    await report(settings, 'provisioning', results)
+  }
+}
+
+/** Marks slices until no surplus can be removed. */
+async function shrink({ submit, machinesMax }: DueSettings, { pool }: PoolReading): Promise<void> {
+  for (;;) {
+    const answer = await submit({ kind: 'shrinkPool', poolId: pool.id, machinesMax })
+    if (isRefusal(answer) || answer.removed === 0) return
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * Calls a provider for claimed machines and turns whatever comes of it into results to report: answers, failures, a
+ * rejection, or no answer within the time limit.
+ */
+import type { Pool } from '../domain/pool.ts'
+import type { Vm } from '../domain/vm.ts'
+import type { WorkResult, WorkState } from '../domain/work.ts'
+import type { MachineRef, MadeMachine, Outcome, Provider } from '../provider/port.ts'
+import type { Schedule } from '../service/schedule.ts'
+
+/** Finds a provider by the name that a pool carries. */
+export type Providers = ReadonlyMap<string, Provider>
+
+export interface CallSettings {
+  readonly providers: Providers
+  readonly schedule: Schedule
+  /** How long a provider has for one call; the claim lasts a little longer. */
+  readonly callMsMax: number
+}
+
+/** Makes, cleans or destroys `machines` of one pool, as their state asks. Never rejects. */
+export async function callProvider(
+  { providers, schedule, callMsMax }: CallSettings,
+  state: WorkState,
+  pool: Pool,
+  machines: readonly Vm[],
+): Promise<WorkResult[]> {
+  const provider = providers.get(pool.provider)
+  if (provider === undefined) return failAll(machines, `this server has no provider '${pool.provider}'`)
+  const refs = machines.map((vm) => refOf(vm, pool))
+  const over = new AbortController()
+  const done = new AbortController()
+  const timeout = schedule.sleep(callMsMax, done.signal).then(() => {
+    over.abort()
+    return null
+  })
+  try {
+    const outcomes = await Promise.race([act(provider, state, refs, over.signal), timeout])
+    if (outcomes === null) return failAll(machines, `no answer from the provider within ${callMsMax} ms`)
+    return machines.map((vm, i) => resultOf(vm, outcomes[i]))
+  } catch (error) {
+    return failAll(machines, error instanceof Error ? error.message : String(error))
+  } finally {
+    done.abort()
+  }
+}
+
+function act(
+  provider: Provider,
+  state: WorkState,
+  refs: readonly MachineRef[],
+  signal: AbortSignal,
+): Promise<Outcome<MadeMachine | null>[]> {
+  const acts = {
+    provisioning: () => provider.make(refs, signal),
+    maintenance: () => provider.clean(refs, signal),
+    deleting: () => provider.destroy(refs, signal),
+  } satisfies Record<WorkState, () => Promise<Outcome<MadeMachine | null>[]>>
+  return acts[state]()
+}
+
+function refOf(vm: Vm, pool: Pool): MachineRef {
+  return { vmId: vm.id, pool: pool.name, name: vm.name, type: vm.type, address: vm.address }
+}
+
+function resultOf(vm: Vm, outcome: Outcome<MadeMachine | null> | undefined): WorkResult {
+  const work = { vmId: vm.id, claim: vm.claim }
+  if (outcome === undefined)
+    return { ...work, ok: false, failure: 'the provider did not answer for this machine', permanent: false }
+  if (!outcome.ok) return { ...work, ok: false, failure: outcome.failure, permanent: outcome.permanent }
+  return { ...work, ok: true, ...(outcome.value === null ? {} : { made: outcome.value }) }
+}
+
+function failAll(machines: readonly Vm[], failure: string): WorkResult[] {
+  return machines.map((vm) => ({ vmId: vm.id, claim: vm.claim, ok: false, failure, permanent: false }))
+}
