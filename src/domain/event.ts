@@ -26,31 +26,6 @@ export type EventType =
   | 'installation.reset_begun'
   | 'installation.reset'
 
-/** True for events after which a worker may have something to do; all others leave the workers asleep. */
-export const MAKES_WORK: Readonly<Record<EventType, boolean>> = {
-  'user.created': false,
-  'user.changed': false,
-  'user.deleted': true,
-  'user.gone': false,
-  'pool.created': true,
-  'pool.resized': true,
-  'vm.planned': false,
-  'vm.made': false,
-  'vm.checked_out': false,
-  'vm.checked_in': true,
-  'vm.cleaned': true,
-  'vm.returned': true,
-  'vm.work_failed': false,
-  'vm.failed': false,
-  'vm.retried': true,
-  'vm.cordoned': false,
-  'vm.uncordoned': true,
-  'vm.removed': true,
-  'vm.gone': false,
-  'installation.reset_begun': true,
-  'installation.reset': false,
-}
-
 /** One fact, before the store gives it an id and the batch's time. */
 export interface NewEvent {
   readonly type: EventType

@@ -7,8 +7,9 @@
 import type { Rule } from './decision.ts'
 import { idRanges, type NewEvent } from './event.ts'
 import { allows, move } from './lifecycle.ts'
-import type { Pool } from './pool.ts'
+import { countExisting, type Pool } from './pool.ts'
 import type { Vm, VmState } from './vm.ts'
+import type { WorkingSet } from './working-set.ts'
 
 /** States in which a machine is work for a worker. */
 export const WORK_STATES = ['provisioning', 'maintenance', 'deleting'] as const satisfies readonly VmState[]
@@ -23,6 +24,17 @@ const PAUSE_MS_MAX = 300_000
 /** How long to wait before the next try, after `attempts` failed ones: 1 s, 2 s, 4 s … up to 5 minutes. */
 export function pauseMs(attempts: number): number {
   return Math.min(PAUSE_MS_MAX, PAUSE_MS_MIN * 2 ** Math.max(0, attempts - 1))
+}
+
+/** Whether what a batch changed leaves something to do for a worker, now or at a time that it should know of. */
+export function leavesWork(set: WorkingSet): boolean {
+  for (const vm of set.changedVms.values()) if (vm.dueAtMs !== null) return true
+  for (const user of set.changedUsers.values()) if (user.state === 'leaving') return true
+  for (const poolId of set.countedPools) {
+    const pool = set.pool(poolId)
+    if (pool !== undefined && countExisting(set.tally(poolId)) !== pool.target) return true
+  }
+  return set.installation.state === 'resetting'
 }
 
 export interface ClaimWork {

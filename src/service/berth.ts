@@ -62,9 +62,9 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
     store,
     schedule,
     {
-      committed(events, lastEventId) {
-        for (const event of events) forgetChanged(credentials, event)
-        feed.committed(events, lastEventId)
+      committed(commit) {
+        for (const event of commit.events) forgetChanged(credentials, event)
+        feed.committed(commit)
       },
       ...(settings.measured === undefined ? {} : { measured: settings.measured }),
       ...(settings.failed === undefined ? {} : { failed: settings.failed }),

@@ -2,7 +2,7 @@
  * Wakes those who wait for something to happen. The feed itself carries no facts: whoever is woken reads the store, from the
  * cursor they have reached or the row they wait for, so it makes no difference which server committed the change.
  */
-import { MAKES_WORK, type NewEvent } from '../domain/event.ts'
+import type { Commit } from './lane.ts'
 import type { Schedule } from './schedule.ts'
 
 export class Feed {
@@ -20,10 +20,10 @@ export class Feed {
   }
 
   /** Told after each commit. */
-  committed(events: readonly NewEvent[], lastEventId: number): void {
+  committed({ lastEventId, leftWork }: Pick<Commit, 'lastEventId' | 'leftWork'>): void {
     this.#lastEventId = Math.max(this.#lastEventId, lastEventId)
     this.#changed.fire()
-    if (events.some((event) => MAKES_WORK[event.type])) this.#work.fire()
+    if (leftWork) this.#work.fire()
   }
 
   /** Resolves when there is an event after `afterId`, when `signal` is aborted, or never. */

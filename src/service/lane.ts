@@ -1,7 +1,10 @@
 /**
  * The way of every change: commands that arrive while a batch is under way wait, and the next batch takes them all, up to a
  * bound. A batch loads every row that its commands need, decides them in order, saves and commits once, and only then
- * answers. A command that throws (a bug) fails alone; the rest of its batch goes on. One lane is one writer at a time.
+ * answers. A command that throws (a bug) fails alone; the rest of its batch goes on.
+ *
+ * Batches overlap by one step: while one is being saved, the next is already asked for, and the store loads it right behind
+ * that commit. So the event loop parses and answers requests while the disk syncs, instead of the two waiting for each other.
  */
 import {
   type Command,
@@ -14,22 +17,33 @@ import {
 import { isRefusal } from '../domain/decision.ts'
 import type { NewEvent } from '../domain/event.ts'
 import { type Refusal, refusal } from '../domain/refusal.ts'
+import { leavesWork } from '../domain/work.ts'
 import { Needs, WorkingSet } from '../domain/working-set.ts'
-import { type Store, StoreUnavailable } from '../store/port.ts'
+import { type Committed, type Store, StoreUnavailable } from '../store/port.ts'
 import type { Schedule } from './schedule.ts'
 
 export interface LaneSettings {
   /** Commands per batch; 1: one transaction a call. */
   readonly batchMax: number
+  /** So many waiting commands start a batch at once; fewer wait for what else the event loop has read. */
+  readonly eagerMin: number
   /** Commands that may wait; more are refused as `overloaded`. */
   readonly waitingMax: number
 }
 
-export const LANE_SETTINGS: LaneSettings = { batchMax: 256, waitingMax: 20_000 }
+export const LANE_SETTINGS: LaneSettings = { batchMax: 256, eagerMin: 16, waitingMax: 20_000 }
+
+/** What a commit brought. */
+export interface Commit {
+  readonly events: readonly NewEvent[]
+  readonly lastEventId: number
+  /** True when it left something to do for a worker. */
+  readonly leftWork: boolean
+}
 
 /** What the lane tells those who watch it, after each commit. */
 export interface LaneWatcher {
-  committed(events: readonly NewEvent[], lastEventId: number): void
+  committed(commit: Commit): void
   measured?(batch: { commands: number; commitMs: number }): void
   /** A command threw: a bug, to be logged. */
   failed?(command: Command, error: unknown): void
@@ -42,6 +56,8 @@ export type Submit = <K extends CommandKind>(
 
 interface Waiting {
   readonly command: Command
+  /** True for a command whose batch failed: it gets a batch to itself. */
+  readonly alone: boolean
   readonly resolve: (reply: unknown) => void
   readonly reject: (error: unknown) => void
 }
@@ -52,7 +68,13 @@ export class Lane {
   readonly #settings: LaneSettings
   readonly #watcher: LaneWatcher
   #waiting: Waiting[] = []
-  #running: Promise<void> | null = null
+  /** True while a start is planned for when the event loop has read what there is. */
+  #planned = false
+  /** True while a batch is being loaded: the next one must see what it changes. */
+  #loading = false
+  /** Batches that are not answered yet. */
+  #underWay = 0
+  #drained: (() => void)[] = []
 
   constructor(
     store: Store,
@@ -73,11 +95,12 @@ export class Lane {
     const answer = new Promise<never>((resolve, reject) => {
       this.#waiting.push({
         command: command as unknown as Command,
+        alone: false,
         resolve: resolve as (reply: unknown) => void,
         reject,
       })
     })
-    this.#running ??= this.#run()
+    this.#plan()
     return answer
   }
 
@@ -88,17 +111,40 @@ export class Lane {
 
   /** Resolves when nothing is waiting or under way. */
   async drain(): Promise<void> {
-    while (this.#running !== null) await this.#running
+    while (this.#waiting.length > 0 || this.#underWay > 0)
+      await new Promise<void>((resolve) => this.#drained.push(resolve))
   }
 
-  async #run(): Promise<void> {
-    // Requests that the event loop has read together belong into one batch.
-    await this.#schedule.pause()
-    while (this.#waiting.length > 0) {
-      const batch = this.#waiting.splice(0, this.#settings.batchMax)
-      await this.#runBatch(batch)
+  #plan(): void {
+    if (this.#loading) return
+    if (this.#waiting.length >= this.#settings.eagerMin) this.#start()
+    else if (!this.#planned) {
+      this.#planned = true
+      void this.#schedule.pause().then(() => {
+        this.#planned = false
+        if (!this.#loading && this.#waiting.length > 0) this.#start()
+      })
     }
-    this.#running = null
+  }
+
+  #start(): void {
+    const commands = this.#takeBatch()
+    this.#loading = true
+    this.#underWay++
+    void this.#runBatch(commands).finally(() => {
+      this.#underWay--
+      if (this.#waiting.length === 0 && this.#underWay === 0)
+        for (const resolve of this.#drained.splice(0)) resolve()
+    })
+  }
+
+  #takeBatch(): Waiting[] {
+    const waiting = this.#waiting
+    const firstAlone = waiting.findIndex(({ alone }) => alone)
+    const shared = firstAlone < 0 ? waiting.length : Math.max(1, firstAlone)
+    const n = Math.min(shared, this.#settings.batchMax)
+    this.#waiting = waiting.slice(n)
+    return waiting.slice(0, n)
   }
 
   async #runBatch(commands: readonly Waiting[]): Promise<void> {
@@ -111,15 +157,15 @@ export class Lane {
         for (const waiting of commands) waiting.resolve(away)
         return
       }
-      if (commands.length === 1) {
-        for (const { command, reject } of commands) {
-          this.#watcher.failed?.(command, error)
-          reject(error)
-        }
+      const [only, ...others] = commands
+      if (only !== undefined && others.length === 0) {
+        this.#watcher.failed?.(only.command, error)
+        only.reject(error)
         return
       }
       // Something in this batch breaks loading or saving: alone, each command meets its own fate.
-      for (const waiting of commands) await this.#runBatch([waiting])
+      this.#waiting.unshift(...commands.map((waiting) => ({ ...waiting, alone: true })))
+      this.#plan()
       return
     }
     for (const answer of answers) answer()
@@ -128,24 +174,31 @@ export class Lane {
   /** Runs one batch, and returns what there is to answer once its commit stands. */
   async #transact(commands: readonly Waiting[]): Promise<(() => void)[]> {
     const needs = new Needs()
-    for (const { command } of commands) needsOf(command, needs)
-    const batch = await this.#store.begin(needs)
-    let set: WorkingSet
     const answers: (() => void)[] = []
+    let committing: Promise<Committed>
+    let set: WorkingSet
     try {
-      set = new WorkingSet(batch.rows)
-      for (const waiting of commands) answers.push(this.#decideOne(set, waiting))
-    } catch (error) {
-      await batch.release()
-      throw error
+      for (const { command } of commands) needsOf(command, needs)
+      const batch = await this.#store.begin(needs)
+      try {
+        set = new WorkingSet(batch.rows)
+        for (const waiting of commands) answers.push(this.#decideOne(set, waiting))
+      } catch (error) {
+        await batch.release()
+        throw error
+      }
+      if (!set.dirty) {
+        await batch.release()
+        return answers
+      }
+      committing = batch.commit(set)
+    } finally {
+      this.#loading = false
+      if (this.#waiting.length > 0) this.#plan()
     }
-    if (!set.dirty) {
-      await batch.release()
-      return answers
-    }
-    const { lastEventId, commitMs } = await batch.commit(set)
+    const { lastEventId, commitMs } = await committing
     this.#watcher.measured?.({ commands: commands.length, commitMs })
-    this.#watcher.committed(set.events, lastEventId)
+    this.#watcher.committed({ events: set.events, lastEventId, leftWork: leavesWork(set) })
     return answers
   }
 

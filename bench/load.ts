@@ -1,0 +1,137 @@
+/**
+ * The load generator: keep-alive connections over plain sockets, each with one request under way. It does as little as it can
+ * for each answer, so that the server is the bottleneck and not the one who measures.
+ */
+import { connect, type Socket } from 'node:net'
+
+/** What one connection does: the next request, given the answer to the one before (null at first). */
+export type Client = (answer: Answer | null) => Buffer
+
+export interface Answer {
+  readonly status: number
+  /** The whole answer, head and body. */
+  readonly text: string
+}
+
+export interface LoadResult {
+  readonly requests: number
+  readonly seconds: number
+  readonly perSecond: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly maxMs: number
+  /** Answers with a status of 400 or more. */
+  readonly errors: number
+  readonly firstError: string | null
+}
+
+export interface LoadOptions {
+  readonly url: string
+  readonly clients: readonly Client[]
+  readonly seconds: number
+}
+
+/** Runs all clients for a time, then lets each finish the request that is under way. */
+export async function runLoad({ url, clients, seconds }: LoadOptions): Promise<LoadResult> {
+  const { hostname, port } = new URL(url)
+  const latencies: number[] = []
+  let errors = 0
+  let firstError: string | null = null
+  const beganMs = performance.now()
+  const endMs = beganMs + seconds * 1_000
+  await Promise.all(
+    clients.map(
+      (client) =>
+        new Promise<void>((resolve, reject) => {
+          const socket: Socket = connect({ host: hostname, port: Number(port), noDelay: true })
+          let sentMs = 0
+          let pending = ''
+          const send = (request: Buffer) => {
+            sentMs = performance.now()
+            socket.write(request)
+          }
+          socket.on('connect', () => send(client(null)))
+          socket.on('error', reject)
+          socket.on('close', () => resolve())
+          socket.on('data', (chunk) => {
+            pending = pending === '' ? chunk.toString("latin1") : pending + chunk.toString("latin1")
+            if (!isWhole(pending)) return
+            const now = performance.now()
+            latencies.push(now - sentMs)
+            const status = Number(pending.slice(9, 12))
+            const answer = { status, text: pending }
+            pending = ''
+            if (status >= 400) {
+              errors++
+              firstError ??= answer.text
+            }
+            if (now >= endMs) socket.end()
+            else send(client(answer))
+          })
+        }),
+    ),
+  )
+  const took = (performance.now() - beganMs) / 1_000
+  const sorted = Float64Array.from(latencies).sort()
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
+  return {
+    requests: sorted.length,
+    seconds: took,
+    perSecond: sorted.length / took,
+    p50Ms: at(0.5),
+    p99Ms: at(0.99),
+    maxMs: sorted.at(-1) ?? 0,
+    errors,
+    firstError,
+  }
+}
+
+function isWhole(text: string): boolean {
+  const headEnd = text.indexOf('\r\n\r\n')
+  if (headEnd < 0) return false
+  const at = text.indexOf('content-length: ')
+  if (at < 0 || at > headEnd) return text.endsWith('0\r\n\r\n')
+  const length = Number(text.slice(at + 16, text.indexOf('\r', at)))
+  return text.length >= headEnd + 4 + length
+}
+
+/** One HTTP request with a JSON body. */
+export function post(path: string, body: object): Buffer {
+  const text = JSON.stringify(body)
+  return Buffer.from(
+    `POST ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+  )
+}
+
+/** One HTTP GET. */
+export function get(path: string): Buffer {
+  return Buffer.from(`GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n`)
+}
+
+/** A client that sends the same request again and again. */
+export function repeating(request: Buffer): Client {
+  return () => request
+}
+
+/** A client that goes through checkout, check-in and an admin's maintenance with whichever machine it gets. */
+export function cycling(
+  userid: number,
+  password: string,
+  admin: { userid: number; password: string },
+): Client {
+  const auth = { userid, password }
+  const checkout = post('/checkout_vm', { auth })
+  let step = 0
+  let vmid = 0
+  return (answer) => {
+    if (answer !== null && answer.status >= 400) step = 0
+    else if (answer !== null) step = (step + 1) % 3
+    if (step === 0) return checkout
+    if (step === 1) {
+      const text = answer?.text ?? ''
+      vmid = Number.parseInt(text.slice(text.indexOf('"vm-Id":') + 8), 10)
+      return post('/checkin_vm', { auth, vmid })
+    }
+    return post('/maintenance', { auth: admin, vmid })
+  }
+}
