@@ -21,7 +21,7 @@ const MACHINES = 12
 
 export async function runConsole(): Promise<void> {
   const clock = movableClock(STARTS_AT_MS)
-  const store = await openSqliteStore({ folder: null, now: clock.schedule.now })
+  const store = await openSqliteStore({ folder: null, now: clock.schedule.now, pause: clock.schedule.pause })
   const berth = await openBerth({
     store,
     schedule: clock.schedule,

@@ -52,6 +52,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   const store = await openSqliteStore({
     folder: settings.data,
     now: () => schedule.now(),
+    pause: () => schedule.pause(),
     commitDelayMs: options.commitDelayMs ?? 0,
     onLost(error) {
       log.fatal({ err: error }, 'the store is lost')

@@ -40,6 +40,8 @@ export class Credentials {
   readonly #settings: CredentialSettings
   readonly #key: string
   readonly #remembered = new LRUCache<number, Remembered>({ max: REMEMBERED_MAX })
+  /** Checks under way: a client that opens many connections at once has its password checked once. */
+  readonly #checking = new Map<string, Promise<Caller | Refusal>>()
   /** Grows when a user is forgotten: a check that was under way then remembers nothing. */
   #forgettings = 0
 
@@ -63,7 +65,16 @@ export class Credentials {
    * The caller behind user id and password. Refused: `caller_unknown`, `password_wrong` (after the same time),
    * `too_many_attempts`, `overloaded`.
    */
-  async verify(userId: number, password: string, address: string): Promise<Caller | Refusal> {
+  verify(userId: number, password: string, address: string): Promise<Caller | Refusal> {
+    const key = `${userId} ${address} ${this.#mac(password).toString('base64')}`
+    const known = this.#checking.get(key)
+    if (known !== undefined) return known
+    const checking = this.#verify(userId, password, address).finally(() => this.#checking.delete(key))
+    this.#checking.set(key, checking)
+    return checking
+  }
+
+  async #verify(userId: number, password: string, address: string): Promise<Caller | Refusal> {
     const { reads, attempts, schedule } = this.#settings
     const waitMs = attempts.begin(userId, address)
     if (waitMs === null) return refusal('too_many_attempts')

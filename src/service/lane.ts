@@ -72,6 +72,8 @@ export class Lane {
   #planned = false
   /** True while a batch is being loaded: the next one must see what it changes. */
   #loading = false
+  /** Commands whose batch is being saved. */
+  #committing = 0
   /** Batches that are not answered yet. */
   #underWay = 0
   #drained: (() => void)[] = []
@@ -116,8 +118,12 @@ export class Lane {
   }
 
   #plan(): void {
-    if (this.#loading) return
-    if (this.#waiting.length >= this.#settings.eagerMin) this.#start()
+    if (this.#loading || this.#waiting.length === 0) return
+    const { eagerMin } = this.#settings
+    if (this.#committing > 0) {
+      // A slow disk is better used by one large batch after this commit than by a small one right behind it.
+      if (this.#waiting.length >= Math.max(eagerMin, this.#committing)) this.#start()
+    } else if (this.#waiting.length >= eagerMin) this.#start()
     else if (!this.#planned) {
       this.#planned = true
       void this.#schedule.pause().then(() => {
@@ -191,10 +197,14 @@ export class Lane {
         await batch.release()
         return answers
       }
-      committing = batch.commit(set)
+      this.#committing += commands.length
+      committing = batch.commit(set).finally(() => {
+        this.#committing -= commands.length
+        this.#plan()
+      })
     } finally {
       this.#loading = false
-      if (this.#waiting.length > 0) this.#plan()
+      this.#plan()
     }
     const { lastEventId, commitMs } = await committing
     this.#watcher.measured?.({ commands: commands.length, commitMs })

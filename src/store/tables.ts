@@ -184,19 +184,26 @@ export interface VmListingRow {
   state: VmState
   holder_email: string | null
   created_at_ms: number
+  holder_id: number | null
 }
 
-export function vmListingOf(row: VmListingRow): VmListing {
+/** From the columns of `VmListingRow` in their order. */
+export function vmListingOf(row: VmTuple): VmListing {
   return {
-    id: row.id,
-    name: row.name,
-    type: row.type,
-    address: row.address,
-    power: row.power,
-    state: row.state,
-    holderEmail: row.holder_email,
-    createdAtMs: row.created_at_ms,
+    id: row[0] as number,
+    name: row[1] as string,
+    type: row[2] as VmType,
+    address: row[3] as string,
+    power: row[4] as PowerState,
+    state: row[5] as VmState,
+    holderEmail: row[6] as string | null,
+    createdAtMs: row[7] as number,
   }
+}
+
+/** The holder's id in the columns of `VmListingRow`. */
+export function holderIdOf(row: VmTuple): number | null {
+  return row[8] as number | null
 }
 
 export function installationOf(row: Tables['installation']): Installation {

@@ -8,6 +8,9 @@ import { type DueSettings, report } from './due.ts'
 import { callProvider } from './provider-call.ts'
 import type { Sweep } from './sweep.ts'
 
+/** Slices of one pool that are made at the same time: while one is being saved, the next is planned. */
+const SLICES_OF_POOL_MAX = 2
+
 export function fitSweep(settings: DueSettings): Sweep {
   const { reads } = settings
   return {
@@ -16,9 +19,15 @@ export function fitSweep(settings: DueSettings): Sweep {
       if ((await reads.installation()).state !== 'open') return { at: 'wake' }
       for (const reading of await reads.pools()) {
         const { existing, target } = reading.stats
-        const key = `${reading.pool.id}`
-        if (existing === target || tasks.has(key)) continue
-        tasks.start(key, () => (existing < target ? grow(settings, reading) : shrink(settings, reading)))
+        if (existing < target) {
+          for (let i = 0; i < SLICES_OF_POOL_MAX; i++) {
+            const key = `grow ${reading.pool.id} ${i}`
+            if (!tasks.has(key)) tasks.start(key, () => grow(settings, reading))
+          }
+        } else if (existing > target) {
+          const key = `shrink ${reading.pool.id}`
+          if (!tasks.has(key)) tasks.start(key, () => shrink(settings, reading))
+        }
       }
       return { at: 'wake' }
     },

@@ -57,11 +57,13 @@ export const MIGRATIONS: readonly Migration[] = [
         name TEXT NOT NULL,
         type TEXT NOT NULL,
         address TEXT NOT NULL,
-        power TEXT NOT NULL CHECK (power IN ('running', 'stopped')),
-        state TEXT NOT NULL CHECK (state IN
-          ('provisioning', 'ready', 'leased', 'maintenance', 'failed', 'cordoned', 'deleting')),
+        -- Not with IN: SQLite would build a temporary index for the list at each write.
+        power TEXT NOT NULL CHECK (power = 'running' OR power = 'stopped'),
+        state TEXT NOT NULL CHECK (state = 'ready' OR state = 'leased' OR state = 'maintenance' OR
+          state = 'provisioning' OR state = 'deleting' OR state = 'failed' OR state = 'cordoned'),
         generation INTEGER NOT NULL,
-        holder_id INTEGER REFERENCES user (id),
+        -- No foreign key: it would give each update a statement journal. The lease that is begun with each hold has one.
+        holder_id INTEGER,
         leased_at_ms INTEGER,
         due_at_ms INTEGER,
         claim INTEGER NOT NULL,
@@ -76,7 +78,7 @@ export const MIGRATIONS: readonly Migration[] = [
       CREATE INDEX vm_stopped ON vm (pool_id) WHERE power = 'stopped';
       CREATE INDEX vm_ready ON vm (pool_id) WHERE state = 'ready';
       CREATE INDEX vm_ready_type ON vm (pool_id, type) WHERE state = 'ready';
-      CREATE INDEX vm_aside ON vm (pool_id, state) WHERE state NOT IN ('ready', 'leased');
+      CREATE INDEX vm_aside ON vm (pool_id, state) WHERE state <> 'ready' AND state <> 'leased';
       CREATE INDEX vm_holder ON vm (holder_id) WHERE holder_id IS NOT NULL;
       CREATE INDEX vm_due ON vm (state, due_at_ms) WHERE due_at_ms IS NOT NULL;
 

@@ -2,7 +2,7 @@
  * The embedded store: one SQLite file in a data folder that one server owns, or one database in memory. Batches run one by
  * one on the writer; reads have a connection of their own in the calling thread, where a lookup takes a few microseconds.
  */
-import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import type { Needs, WorkingSet } from '../../domain/working-set.ts'
 import {
@@ -13,12 +13,13 @@ import {
   StoreRefusesToOpen,
   StoreUnavailable,
 } from '../port.ts'
-import { type Dialect, readStatements, type Statement } from '../read-statements.ts'
-import { type Arguments, readsOver, type StatementRunner } from '../reads.ts'
+import { type Dialect, readStatements } from '../read-statements.ts'
+import { readsOver } from '../reads.ts'
 import { changedRows, type FoundRows, loadedRows, wantedRows } from './batch-rows.ts'
 import { type DataFolder, takeDataFolder } from './data-folder.ts'
 import { openDatabase, openForReading } from './database.ts'
 import { migrate } from './migrations.ts'
+import { SqliteReader } from './reader.ts'
 import { SqliteWriter } from './writer.ts'
 import type { WriterAnswer, WriterCall, WriterSettings } from './writer-thread.ts'
 
@@ -29,6 +30,8 @@ export interface SqliteSettings {
   readonly folder: string | null
   /** The clock, in epoch milliseconds. */
   readonly now: () => number
+  /** Lets everything else that is ready go first. */
+  readonly pause: () => Promise<void>
   /** Added to each commit; for measuring only. */
   readonly commitDelayMs?: number
   /** Told when the writer is lost: nothing can be saved any more, and the process should end. */
@@ -40,7 +43,7 @@ export async function openSqliteStore(settings: SqliteSettings): Promise<Store> 
   if (settings.folder === null) {
     const db = openDatabase(':memory:')
     migrate(db, settings.now())
-    return new SqliteStore(settings, new WriterInline(db), db, null)
+    return new SqliteStore(settings, new WriterInline(db), new SqliteReader(db, null), null)
   }
   const folder = takeDataFolder(settings.folder)
   try {
@@ -51,7 +54,8 @@ export async function openSqliteStore(settings: SqliteSettings): Promise<Store> 
       { path: folder.databasePath, commitDelayMs: settings.commitDelayMs ?? 0 },
       settings.onLost,
     )
-    return new SqliteStore(settings, writer, openForReading(folder.databasePath), folder)
+    const reader = new SqliteReader(openForReading(folder.databasePath), settings.pause)
+    return new SqliteStore(settings, writer, reader, folder)
   } catch (error) {
     folder.release()
     if (error instanceof StoreRefusesToOpen) throw error
@@ -72,28 +76,28 @@ class SqliteStore implements Store {
   readonly reads: Reads
   readonly #settings: SqliteSettings
   readonly #writer: WriterPort
-  readonly #reader: DatabaseSync
+  readonly #reader: SqliteReader
   readonly #folder: DataFolder | null
   #lastNowMs = 0
 
-  constructor(settings: SqliteSettings, writer: WriterPort, reader: DatabaseSync, folder: DataFolder | null) {
+  constructor(settings: SqliteSettings, writer: WriterPort, reader: SqliteReader, folder: DataFolder | null) {
     this.#settings = settings
     this.#writer = writer
     this.#reader = reader
     this.#folder = folder
-    this.reads = readsOver(new Runner(reader), readStatements(DIALECT))
+    this.reads = readsOver(reader, readStatements(DIALECT))
   }
 
   async begin(needs: Needs): Promise<Batch> {
     // A batch is never earlier than the one before it, whatever the system's clock does.
     this.#lastNowMs = Math.max(this.#lastNowMs, this.#settings.now())
     const answer = await this.#writer.call({ do: 'load', wanted: wantedRows(needs, this.#lastNowMs) })
-    return new SqliteBatch(this.#writer, expect(answer, 'found').found)
+    return new SqliteBatch(this.#writer, this.#reader, expect(answer, 'found').found)
   }
 
   async close(): Promise<void> {
     await this.#writer.call({ do: 'close' })
-    if (this.#reader.isOpen) this.#reader.close()
+    this.#reader.close()
     this.#folder?.release()
   }
 }
@@ -101,14 +105,18 @@ class SqliteStore implements Store {
 class SqliteBatch implements Batch {
   readonly rows: ReturnType<typeof loadedRows>
   readonly #writer: WriterPort
+  readonly #reader: SqliteReader
 
-  constructor(writer: WriterPort, found: FoundRows) {
+  constructor(writer: WriterPort, reader: SqliteReader, found: FoundRows) {
     this.#writer = writer
+    this.#reader = reader
     this.rows = loadedRows(found)
   }
 
   async commit(workingSet: WorkingSet): Promise<Committed> {
     const answer = await this.#writer.call({ do: 'save', changed: changedRows(workingSet) })
+    // Whoever is told of this commit has to see it.
+    this.#reader.renew()
     return expect(answer, 'lastEventId')
   }
 
@@ -195,38 +203,4 @@ class WriterInline implements WriterPort {
   tell(_call: WriterCall): void {
     this.#writer.rollback()
   }
-}
-
-class Runner implements StatementRunner {
-  readonly #db: DatabaseSync
-  readonly #prepared = new Map<Statement<unknown>, StatementSync>()
-
-  constructor(db: DatabaseSync) {
-    this.#db = db
-  }
-
-  async all<Row>(statement: Statement<Row>, args: Arguments): Promise<Row[]> {
-    return this.#prepare(statement).all(...values(statement, args)) as Row[]
-  }
-
-  async first<Row>(statement: Statement<Row>, args: Arguments): Promise<Row | undefined> {
-    return this.#prepare(statement).get(...values(statement, args)) as Row | undefined
-  }
-
-  #prepare(statement: Statement<unknown>): StatementSync {
-    let prepared = this.#prepared.get(statement)
-    if (prepared === undefined) {
-      prepared = this.#db.prepare(statement.sql)
-      this.#prepared.set(statement, prepared)
-    }
-    return prepared
-  }
-}
-
-function values(statement: Statement<unknown>, args: Arguments): (string | number)[] {
-  return statement.argumentNames.map((name) => {
-    const value = args[name]
-    if (value === undefined) throw new Error(`no argument '${name}' for: ${statement.sql}`)
-    return value
-  })
 }

@@ -174,7 +174,7 @@ function prepare(db: DatabaseSync) {
       `SELECT ${VM} FROM vm WHERE pool_id = ? AND state = 'ready' ORDER BY id DESC LIMIT ?`,
     ),
     planned: tuples(
-      `SELECT ${VM} FROM vm WHERE pool_id = ? AND state = 'provisioning' AND state NOT IN ('ready', 'leased')
+      `SELECT ${VM} FROM vm WHERE pool_id = ? AND state = 'provisioning' AND state <> 'ready' AND state <> 'leased'
        ORDER BY id DESC LIMIT ?`,
     ),
     due: tuples(
