@@ -54,7 +54,7 @@ export async function runLoad({ url, clients, seconds }: LoadOptions): Promise<L
           socket.on('error', reject)
           socket.on('close', () => resolve())
           socket.on('data', (chunk) => {
-            pending = pending === '' ? chunk.toString("latin1") : pending + chunk.toString("latin1")
+            pending = pending === '' ? chunk.toString('latin1') : pending + chunk.toString('latin1')
             if (!isWhole(pending)) return
             const now = performance.now()
             latencies.push(now - sentMs)

@@ -53,9 +53,11 @@ export function addServeOptions(command: Command): Command {
         .default('info'),
     )
     .addOption(
-      new Option('--allow-reset', 'let anybody wipe everything with GET /truncate_tables')
+      new Option('--allow-reset [yes|no]', 'let anybody wipe everything with GET /truncate_tables')
         .env('BERTH_ALLOW_RESET')
-        .default(false),
+        .preset('yes')
+        .default(false, 'no')
+        .argParser(yesOrNo),
     )
     .addOption(
       new Option(
@@ -140,6 +142,13 @@ function integer(min: number, max: number): (text: string) => number {
       throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`)
     return value
   }
+}
+
+function yesOrNo(text: string): boolean {
+  const word = text.trim().toLowerCase()
+  if (['yes', 'true', 'on', '1'].includes(word)) return true
+  if (['no', 'false', 'off', '0', ''].includes(word)) return false
+  throw new InvalidArgumentError('It must be yes or no.')
 }
 
 function share(text: string): number {

@@ -23,7 +23,7 @@ export function simulatedProvider(settings: SimulatedSettings): Provider {
     verb: string,
     value: (machine: MachineRef) => Value,
   ): Promise<Outcome<Value>[]> {
-    if (settings.delayMs > 0) await settings.sleep(settings.delayMs * (0.5 + random()), signal)
+    if (settings.delayMs > 0) await settings.sleep(Math.round(settings.delayMs * (0.5 + random())), signal)
     return machines.map((machine) =>
       settings.faultRate > 0 && random() < settings.faultRate
         ? { ok: false, failure: `simulated fault: ${machine.name} could not be ${verb}`, permanent: false }

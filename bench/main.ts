@@ -1,0 +1,257 @@
+/**
+ * `npm run bench [-- --quick] [-- --json FILE]`: how fast Berth is, as ratios to a route of the same server that only reads and
+ * writes the same shapes, measured in turn in one run. Machines are noisy: read the ratios, not the rates.
+ */
+import { writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { parseArgs } from 'node:util'
+import { type Client, cycling, get, type LoadResult, post, repeating, runLoad } from './load.ts'
+import {
+  ADMIN,
+  addMachines,
+  type BenchServer,
+  call,
+  fill,
+  newFolder,
+  removeFolders,
+  startServer,
+  userOf,
+} from './setup.ts'
+
+const { values: options } = parseArgs({
+  options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } },
+})
+
+const CONNECTIONS = 64
+const SECONDS = options.quick ? 1 : 4
+const ROUNDS = options.quick ? 1 : 3
+const MANY = options.quick ? 20_000 : 1_000_000
+const LIST = options.quick ? 10_000 : 100_000
+const DISK_MS = 2
+
+interface Row {
+  readonly what: string
+  readonly perSecond?: number
+  /** To the row it is compared with. */
+  readonly ratio?: number
+  readonly p50Ms?: number
+  readonly p99Ms?: number
+  readonly note?: string
+}
+
+const rows: Row[] = []
+
+function report(row: Row): void {
+  rows.push(row)
+  process.stderr.write(`  ${row.what}\n`)
+}
+
+function times<T>(n: number, make: (i: number) => T): T[] {
+  return Array.from({ length: n }, (_, i) => make(i))
+}
+
+const cycles = (n = CONNECTIONS): Client[] =>
+  times(n, (i) => {
+    const { userid, password } = userOf(i)
+    return cycling(userid, password, ADMIN)
+  })
+const noops = (): Client[] =>
+  times(CONNECTIONS, (i) => repeating(post('/noop', { auth: userOf(i), vmid: 1 })))
+
+async function load(server: BenchServer, clients: Client[], seconds = SECONDS): Promise<LoadResult> {
+  const result = await runLoad({ url: server.url, clients, seconds })
+  if (result.errors > 0) throw new Error(`${result.errors} errors under load: ${result.firstError}`)
+  return result
+}
+
+function median(numbers: readonly number[]): number {
+  const sorted = [...numbers].sort((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)] ?? 0
+}
+
+/** The no-op route and the clients in turn, a few times; the ratio is the median of the pairs. */
+async function against(server: BenchServer, noop: () => Client[], clients: () => Client[]) {
+  await load(server, clients(), 1)
+  await load(server, noop(), 1)
+  const pairs: { base: LoadResult; real: LoadResult }[] = []
+  for (let i = 0; i < ROUNDS; i++)
+    pairs.push({ base: await load(server, noop()), real: await load(server, clients()) })
+  const middle = (pick: (pair: (typeof pairs)[number]) => number) => median(pairs.map(pick))
+  return {
+    base: {
+      perSecond: middle(({ base }) => base.perSecond),
+      p50Ms: middle(({ base }) => base.p50Ms),
+      p99Ms: middle(({ base }) => base.p99Ms),
+    },
+    real: {
+      perSecond: middle(({ real }) => real.perSecond),
+      ratio: middle(({ base, real }) => real.perSecond / base.perSecond),
+      p50Ms: middle(({ real }) => real.p50Ms),
+      p99Ms: middle(({ real }) => real.p99Ms),
+    },
+  }
+}
+
+async function durableCycles(folder: string): Promise<void> {
+  let server = await startServer(folder)
+  await fill(server.url, 1_000)
+  const checked = await against(server, noops, cycles)
+  report({ what: 'no-op POST', ...checked.base, note: 'the base of the ratios below' })
+  report({ what: 'durable cycles, credentials checked, 1,000 machines', ...checked.real })
+  await server.stop()
+
+  server = await startServer(folder, { checkCredentials: false })
+  report({ what: 'the same, credentials not checked', ...(await against(server, noops, cycles)).real })
+  await server.stop()
+
+  server = await startServer(folder, { batchMax: 1 })
+  report({ what: 'the same, one transaction a call', ...(await against(server, noops, cycles)).real })
+  await server.stop()
+
+  server = await startServer(folder, { commitDelayMs: DISK_MS })
+  const disk = `${DISK_MS} ms added to each commit`
+  report({ what: `durable cycles, ${disk}`, ...(await against(server, noops, cycles)).real })
+  const reads = times(8, (i) => repeating(get(`/vmdetails/id/${i + 1}`)))
+  const [beside] = await Promise.all([load(server, reads), load(server, cycles(56))])
+  report({ what: `reads by 8 connections beside 56 with cycles, ${disk}`, ...shown(beside) })
+  await server.stop()
+
+  server = await startServer(folder, { batchMax: 1, commitDelayMs: DISK_MS })
+  const single = await against(server, noops, cycles)
+  report({ what: `durable cycles, one transaction a call, ${disk}`, ...single.real })
+  await server.stop()
+
+  // The million is measured next to the thousand, so that a change of the machine's speed cancels out.
+  const many = newFolder()
+  server = await startServer(many)
+  await fill(server.url, 1_000)
+  await server.stop()
+  addMachines(many, MANY)
+  const small = await startServer(folder)
+  const large = await startServer(many)
+  report({
+    what: `start to first answer, ${MANY.toLocaleString('en')} machines`,
+    note: `${large.startMs.toFixed(0)} ms; ${megabytes(await large.rssBytes())} resident at rest`,
+  })
+  const pairs: { a: LoadResult; b: LoadResult }[] = []
+  await load(small, cycles(), 1)
+  await load(large, cycles(), 1)
+  for (let i = 0; i < ROUNDS; i++)
+    pairs.push({ a: await load(small, cycles()), b: await load(large, cycles()) })
+  report({
+    what: `durable cycles, ${MANY.toLocaleString('en')} machines (ratio: to 1,000 machines)`,
+    perSecond: median(pairs.map(({ b }) => b.perSecond)),
+    ratio: median(pairs.map(({ a, b }) => b.perSecond / a.perSecond)),
+    p50Ms: median(pairs.map(({ b }) => b.p50Ms)),
+    p99Ms: median(pairs.map(({ b }) => b.p99Ms)),
+  })
+  await small.stop()
+  await large.stop()
+}
+
+async function singleReads(folder: string): Promise<void> {
+  const server = await startServer(folder)
+  const noop = () => times(CONNECTIONS, () => repeating(get('/noop/id/1')))
+  const real = () => times(CONNECTIONS, (i) => repeating(get(`/vmdetails/id/${i + 1}`)))
+  const measured = await against(server, noop, real)
+  report({ what: 'no-op GET', ...measured.base, note: 'the base of the next ratio' })
+  report({ what: 'GET /vmdetails/id/:id', ...measured.real })
+  await server.stop()
+}
+
+async function bigPool(): Promise<void> {
+  const folder = newFolder()
+  const server = await startServer(folder)
+  report({
+    what: 'start to first answer, empty folder',
+    note: `${server.startMs.toFixed(0)} ms; ${megabytes(await server.rssBytes())} resident at rest`,
+  })
+  await fill(server.url, 200)
+  await load(server, cycles(8), 1)
+
+  const beganMs = performance.now()
+  let seconds = 0
+  const growing = call(server.url, '/resizevmpool', { auth: ADMIN, pool_size: LIST }).then(() => {
+    seconds = (performance.now() - beganMs) / 1_000
+  })
+  const meanwhile: LoadResult[] = []
+  while (seconds === 0) meanwhile.push(await load(server, cycles(8), 0.5))
+  await growing
+  report({
+    what: `resize to ${LIST.toLocaleString('en')} machines; beside it 8 connections with cycles`,
+    p99Ms: Math.max(...meanwhile.map((result) => result.p99Ms)),
+    note: `${seconds.toFixed(2)} s until the answer`,
+  })
+  const alone = performance.now()
+  await call(server.url, '/resizevmpool', { auth: ADMIN, pool_size: 2 * LIST })
+  report({
+    what: `resize by another ${LIST.toLocaleString('en')} machines, nothing beside it`,
+    note: `${((performance.now() - alone) / 1_000).toFixed(2)} s until the answer`,
+  })
+
+  const before = await server.rssBytes()
+  let listed = 0
+  let bytes = 0
+  let most = before
+  const listing = (async () => {
+    const listBeganMs = performance.now()
+    const response = await fetch(`${server.url}/vmdetails`)
+    for await (const chunk of response.body ?? []) {
+      bytes += (chunk as Uint8Array).length
+      if (bytes % 64 === 0) most = Math.max(most, await server.rssBytes())
+    }
+    listed = (performance.now() - listBeganMs) / 1_000
+  })()
+  const others: LoadResult[] = []
+  while (listed === 0) {
+    others.push(await load(server, cycles(8), 0.5))
+    most = Math.max(most, await server.rssBytes())
+  }
+  await listing
+  report({
+    what: `GET /vmdetails of ${(2 * LIST).toLocaleString('en')} machines; beside it 8 connections with cycles`,
+    p99Ms: Math.max(...others.map((result) => result.p99Ms)),
+    note: `${megabytes(bytes)} in ${listed.toFixed(2)} s; resident ${megabytes(before)} before, ${megabytes(most)} at most`,
+  })
+  await server.stop()
+}
+
+function shown({ perSecond, p50Ms, p99Ms }: LoadResult) {
+  return { perSecond, p50Ms, p99Ms }
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1_048_576).toFixed(0)} MB`
+}
+
+function table(): string {
+  const number = (value: number | undefined, digits: number) =>
+    value === undefined
+      ? ''
+      : value.toLocaleString('en', { maximumFractionDigits: digits, minimumFractionDigits: digits })
+  const lines = rows.map((row) => [
+    row.what,
+    number(row.perSecond, 0),
+    number(row.ratio, 2),
+    number(row.p50Ms, 2),
+    number(row.p99Ms, 2),
+    row.note ?? '',
+  ])
+  const head = ['what', 'calls/s', 'ratio', 'p50 ms', 'p99 ms', '']
+  return [head, head.map(() => '---'), ...lines].map((line) => `| ${line.join(' | ')} |`).join('\n')
+}
+
+try {
+  const folder = newFolder()
+  await durableCycles(folder)
+  await singleReads(folder)
+  await bigPool()
+} finally {
+  removeFolders()
+}
+const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown processor'}, Node.js ${process.version}`
+const result = { machine, connections: CONNECTIONS, secondsEach: SECONDS, rounds: ROUNDS, rows }
+process.stdout.write(
+  `${machine}, ${CONNECTIONS} keep-alive connections\n\n${table()}\n\n${JSON.stringify(result)}\n`,
+)
+if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`)
