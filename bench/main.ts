@@ -92,61 +92,61 @@ async function against(server: BenchServer, noop: () => Client[], clients: () =>
   }
 }
 
-async function durableCycles(folder: string): Promise<void> {
-  let server = await startServer(folder)
-  await fill(server.url, 1_000)
+/** Everything about durable cycles, on the disk as it is or with some milliseconds added to each commit. */
+async function durableCycles(few: string, many: string, commitDelayMs: number): Promise<void> {
+  const disk = commitDelayMs === 0 ? '' : `, ${commitDelayMs} ms added to each commit`
+  let server = await startServer(few, { commitDelayMs })
   const checked = await against(server, noops, cycles)
-  report({ what: 'no-op POST', ...checked.base, note: 'the base of the ratios below' })
-  report({ what: 'durable cycles, credentials checked, 1,000 machines', ...checked.real })
-  await server.stop()
-
-  server = await startServer(folder, { checkCredentials: false })
-  report({ what: 'the same, credentials not checked', ...(await against(server, noops, cycles)).real })
-  await server.stop()
-
-  server = await startServer(folder, { batchMax: 1 })
-  report({ what: 'the same, one transaction a call', ...(await against(server, noops, cycles)).real })
-  await server.stop()
-
-  server = await startServer(folder, { commitDelayMs: DISK_MS })
-  const disk = `${DISK_MS} ms added to each commit`
-  report({ what: `durable cycles, ${disk}`, ...(await against(server, noops, cycles)).real })
+  report({ what: 'no-op POST', ...checked.base, note: 'the base of the next ratios' })
+  report({ what: `durable cycles, credentials checked, 1,000 machines${disk}`, ...checked.real })
   const reads = times(8, (i) => repeating(get(`/vmdetails/id/${i + 1}`)))
-  const [beside] = await Promise.all([load(server, reads), load(server, cycles(56))])
-  report({ what: `reads by 8 connections beside 56 with cycles, ${disk}`, ...shown(beside) })
+  const [beside] = await Promise.all([load(server, reads), load(server, cycles(CONNECTIONS - 8))])
+  report({ what: `reads by 8 connections beside ${CONNECTIONS - 8} with cycles${disk}`, ...shown(beside) })
   await server.stop()
 
-  server = await startServer(folder, { batchMax: 1, commitDelayMs: DISK_MS })
+  server = await startServer(few, { commitDelayMs, checkCredentials: false })
+  const unchecked = await against(server, noops, cycles)
+  report({ what: `durable cycles, credentials not checked${disk}`, ...unchecked.real })
+  await server.stop()
+
+  server = await startServer(few, { commitDelayMs, batchMax: 1 })
   const single = await against(server, noops, cycles)
-  report({ what: `durable cycles, one transaction a call, ${disk}`, ...single.real })
+  report({ what: `durable cycles, one transaction a call${disk}`, ...single.real })
   await server.stop()
 
-  // The million is measured next to the thousand, so that a change of the machine's speed cancels out.
-  const many = newFolder()
-  server = await startServer(many)
-  await fill(server.url, 1_000)
-  await server.stop()
-  addMachines(many, MANY)
-  const small = await startServer(folder)
-  const large = await startServer(many)
-  report({
-    what: `start to first answer, ${MANY.toLocaleString('en')} machines`,
-    note: `${large.startMs.toFixed(0)} ms; ${megabytes(await large.rssBytes())} resident at rest`,
-  })
-  const pairs: { a: LoadResult; b: LoadResult }[] = []
+  // The million is measured in turn with the thousand, so that a change of the machine's speed cancels out.
+  const small = await startServer(few, { commitDelayMs })
+  const large = await startServer(many, { commitDelayMs })
+  const machines = MANY.toLocaleString('en')
+  if (commitDelayMs === 0)
+    report({
+      what: `start to first answer, ${machines} machines`,
+      note: `${large.startMs.toFixed(0)} ms; ${megabytes(await large.rssBytes())} resident at rest`,
+    })
   await load(small, cycles(), 1)
   await load(large, cycles(), 1)
+  const pairs: { a: LoadResult; b: LoadResult }[] = []
   for (let i = 0; i < ROUNDS; i++)
     pairs.push({ a: await load(small, cycles()), b: await load(large, cycles()) })
   report({
-    what: `durable cycles, ${MANY.toLocaleString('en')} machines (ratio: to 1,000 machines)`,
+    what: `durable cycles, ${machines} machines${disk}`,
     perSecond: median(pairs.map(({ b }) => b.perSecond)),
     ratio: median(pairs.map(({ a, b }) => b.perSecond / a.perSecond)),
     p50Ms: median(pairs.map(({ b }) => b.p50Ms)),
     p99Ms: median(pairs.map(({ b }) => b.p99Ms)),
+    note: 'ratio: to 1,000 machines',
   })
   await small.stop()
   await large.stop()
+}
+
+async function newPool(machines: number): Promise<string> {
+  const folder = newFolder()
+  const server = await startServer(folder)
+  await fill(server.url, 1_000)
+  await server.stop()
+  if (machines > 1_000) addMachines(folder, machines)
+  return folder
 }
 
 async function singleReads(folder: string): Promise<void> {
@@ -242,9 +242,11 @@ function table(): string {
 }
 
 try {
-  const folder = newFolder()
-  await durableCycles(folder)
-  await singleReads(folder)
+  const few = await newPool(1_000)
+  const many = await newPool(MANY)
+  await durableCycles(few, many, 0)
+  await durableCycles(few, many, DISK_MS)
+  await singleReads(few)
   await bigPool()
 } finally {
   removeFolders()
