@@ -4,9 +4,9 @@
  * machines that they hold go to maintenance, a slice a batch, and only then the user is gone.
  */
 import { checkedIn, givenBack } from './check-in.ts'
-import { type Actor, authorized, isRefusal, knownCaller, type Rule } from './decision.ts'
+import { type Actor, authorized, knownCaller, type Rule } from './decision.ts'
 import { may } from './permission.ts'
-import { refusal } from './refusal.ts'
+import { isRefusal, refusal } from './refusal.ts'
 import type { Role, User } from './user.ts'
 
 export interface CreateUser {

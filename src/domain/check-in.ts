@@ -3,10 +3,10 @@
  * a worker clean it and one with manual cleaning waits for an admin. A caller may present the generation of the lease
  * they mean; when the machine has been leased again since, nothing changes. Machines of a deleted user come back the same way.
  */
-import { type Actor, authorized, isRefusal, type Rule } from './decision.ts'
+import { type Actor, authorized, type Rule } from './decision.ts'
 import type { NewEvent } from './event.ts'
 import { move } from './lifecycle.ts'
-import { refusal } from './refusal.ts'
+import { isRefusal, refusal } from './refusal.ts'
 import type { Vm } from './vm.ts'
 import type { View } from './working-set.ts'
 

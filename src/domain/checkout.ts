@@ -3,10 +3,10 @@
  * machine with the lowest id. Machines that a shrink is about to remove are not free (pool.ts). Each checkout raises the
  * machine's generation, so whatever an earlier holder still sends is recognised as late.
  */
-import { type Actor, authorized, isRefusal, type Rule } from './decision.ts'
+import { type Actor, authorized, type Rule } from './decision.ts'
 import { move } from './lifecycle.ts'
 import { countFree } from './pool.ts'
-import { refusal } from './refusal.ts'
+import { isRefusal, refusal } from './refusal.ts'
 import type { User } from './user.ts'
 import type { Vm } from './vm.ts'
 import type { VmType } from './vm-type.ts'

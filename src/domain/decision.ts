@@ -3,7 +3,7 @@
  * anything by itself; it says what would change. Who calls is judged here, the same way for every rule.
  */
 import { type Action, may } from './permission.ts'
-import { type Refusal, refusal } from './refusal.ts'
+import { isRefusal, type Refusal, refusal } from './refusal.ts'
 import type { User } from './user.ts'
 import type { Changes, Needs, View } from './working-set.ts'
 
@@ -20,10 +20,6 @@ export interface Rule<Command, Reply> {
   /** Adds to `needs` every row that `decide` may look at. */
   needs(command: Command, needs: Needs): void
   decide(view: View, command: Command): Decision<Reply>
-}
-
-export function isRefusal(value: unknown): value is Refusal {
-  return typeof value === 'object' && value !== null && 'code' in value && 'message' in value
 }
 
 /**

@@ -2,11 +2,11 @@
  * What an admin may do with a machine that nobody holds: bring it back from maintenance to the pool, keep it out of use
  * (cordon) and let it back, try a failed one again, and delete it. Deleting takes the machine out of the pool's size.
  */
-import { type Actor, authorized, isRefusal, knownCaller, type Rule } from './decision.ts'
+import { type Actor, authorized, knownCaller, type Rule } from './decision.ts'
 import type { EventType } from './event.ts'
 import { allows, LIFECYCLE, type LifecycleStep, move } from './lifecycle.ts'
 import { may } from './permission.ts'
-import { refusal } from './refusal.ts'
+import { isRefusal, refusal } from './refusal.ts'
 import type { Vm } from './vm.ts'
 import type { View } from './working-set.ts'
 

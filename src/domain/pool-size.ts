@@ -4,7 +4,7 @@
  * of the types that the mix lacks; shrinking takes those being made first, then the ready ones with the highest ids, and
  * never one that somebody holds or that is in maintenance.
  */
-import { type Actor, authorized, isRefusal, type Rule } from './decision.ts'
+import { type Actor, authorized, type Rule } from './decision.ts'
 import { idRanges } from './event.ts'
 import { removed } from './maintenance.ts'
 import {
@@ -16,7 +16,7 @@ import {
   sizeMin,
   surplus,
 } from './pool.ts'
-import { refusal } from './refusal.ts'
+import { isRefusal, refusal } from './refusal.ts'
 import type { Vm } from './vm.ts'
 import type { View } from './working-set.ts'
 

@@ -126,7 +126,8 @@ export const REFUSALS = {
 
 export type RefusalCode = keyof typeof REFUSALS
 
-export interface Refusal {
+/** A class, so that nothing that somebody sends can look like one. */
+export class Refusal {
   readonly code: RefusalCode
   readonly status: number
   /** A sentence for people. */
@@ -134,21 +135,26 @@ export interface Refusal {
   /** What the sentence was made of, for programs. */
   readonly details: Readonly<Record<string, unknown>>
   readonly retryAfterSeconds: number | null
+
+  constructor(code: RefusalCode, details: Readonly<Record<string, unknown>>) {
+    const entry: Entry = REFUSALS[code]
+    this.code = code
+    this.status = entry.status
+    this.message = entry.text(details)
+    this.details = details
+    this.retryAfterSeconds = entry.retryAfterSeconds ?? null
+  }
+}
+
+export function isRefusal(value: unknown): value is Refusal {
+  return value instanceof Refusal
 }
 
 type Details<C extends RefusalCode> = Parameters<(typeof REFUSALS)[C]['text']>
 
 /** The refusal `code`, with the details that its text quotes. */
 export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>): Refusal {
-  const entry: Entry = REFUSALS[code]
-  const given = (details[0] ?? {}) as Record<string, unknown>
-  return {
-    code,
-    status: entry.status,
-    message: entry.text(given),
-    details: given,
-    retryAfterSeconds: entry.retryAfterSeconds ?? null,
-  }
+  return new Refusal(code, (details[0] ?? {}) as Record<string, unknown>)
 }
 
 const QUOTED_LENGTH_MAX = 100

@@ -4,9 +4,9 @@
  * is left, everything is wiped in one batch: users, pools, leases, events, and the counters of ids. The new event log
  * begins with the reset: who, when, how much there was.
  */
-import { type Actor, authorized, isRefusal, type Rule } from './decision.ts'
+import { type Actor, authorized, type Rule } from './decision.ts'
 import { removed } from './maintenance.ts'
-import { refusal } from './refusal.ts'
+import { isRefusal, refusal } from './refusal.ts'
 import type { Changes, Installation, ResetRecord, View } from './working-set.ts'
 
 /** The installation on its first day. */

@@ -1,7 +1,6 @@
 /** Making, changing and deleting users: passwords are hashed before the batch, and a deletion waits for its machines. */
 import { timingSafeEqual } from 'node:crypto'
-import { isRefusal } from '../domain/decision.ts'
-import { type Refusal, refusal } from '../domain/refusal.ts'
+import { isRefusal, type Refusal, refusal } from '../domain/refusal.ts'
 import type { Role, User } from '../domain/user.ts'
 import type { Berth } from './berth.ts'
 import type { Caller } from './credentials.ts'

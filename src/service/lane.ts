@@ -14,9 +14,8 @@ import {
   needsOf,
   type ReplyOf,
 } from '../domain/command.ts'
-import { isRefusal } from '../domain/decision.ts'
 import type { NewEvent } from '../domain/event.ts'
-import { type Refusal, refusal } from '../domain/refusal.ts'
+import { isRefusal, type Refusal, refusal } from '../domain/refusal.ts'
 import { leavesWork } from '../domain/work.ts'
 import { Needs, WorkingSet } from '../domain/working-set.ts'
 import { type Committed, type Store, StoreUnavailable } from '../store/port.ts'

@@ -1,7 +1,6 @@
 /** Giving a pool its size, and waiting until it has it. */
-import { isRefusal } from '../domain/decision.ts'
 import { isFitted } from '../domain/pool-size.ts'
-import type { Refusal } from '../domain/refusal.ts'
+import { isRefusal, type Refusal } from '../domain/refusal.ts'
 import { ANSWER_WAIT_MS_MAX } from './account.ts'
 import type { Berth } from './berth.ts'
 import type { Caller } from './credentials.ts'

@@ -1,6 +1,5 @@
 /** Putting an installation back to its first day, and waiting until it is there. */
-import { isRefusal } from '../domain/decision.ts'
-import type { Refusal } from '../domain/refusal.ts'
+import { isRefusal, type Refusal } from '../domain/refusal.ts'
 import { ANSWER_WAIT_MS_MAX } from './account.ts'
 import type { Berth } from './berth.ts'
 import type { Caller } from './credentials.ts'

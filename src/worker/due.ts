@@ -2,8 +2,9 @@
  * Works off the machines of one state that are due: claim a slice, act on it through the provider, report. After a crash
  * the claims run out and the work is taken up again, here or on another server.
  */
-import { isRefusal } from '../domain/decision.ts'
+
 import type { Pool } from '../domain/pool.ts'
+import { isRefusal } from '../domain/refusal.ts'
 import type { Vm } from '../domain/vm.ts'
 import type { WorkResult, WorkState } from '../domain/work.ts'
 import type { Submit } from '../service/lane.ts'

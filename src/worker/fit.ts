@@ -2,7 +2,7 @@
  * Brings what exists of each pool to its target: plans and makes missing machines, and marks surplus ones for destruction,
  * a slice at a time.
  */
-import { isRefusal } from '../domain/decision.ts'
+import { isRefusal } from '../domain/refusal.ts'
 import type { PoolReading } from '../store/port.ts'
 import { type DueSettings, report } from './due.ts'
 import { callProvider } from './provider-call.ts'

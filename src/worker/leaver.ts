@@ -1,5 +1,5 @@
 /** Takes back the machines of users who were deleted, a slice a batch. */
-import { isRefusal } from '../domain/decision.ts'
+import { isRefusal } from '../domain/refusal.ts'
 import type { Submit } from '../service/lane.ts'
 import type { Reads } from '../store/port.ts'
 import type { Sweep } from './sweep.ts'

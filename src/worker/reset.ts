@@ -1,5 +1,5 @@
 /** Carries a reset through: marks machines for destruction, waits until they are gone, and wipes. */
-import { isRefusal } from '../domain/decision.ts'
+import { isRefusal } from '../domain/refusal.ts'
 import type { Submit } from '../service/lane.ts'
 import type { Schedule } from '../service/schedule.ts'
 import type { Reads } from '../store/port.ts'

@@ -3,10 +3,9 @@
  * is a JSON object, credentials are there, somebody has them, the role, the fields, the state. Reads take no credentials.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { isRefusal } from '../../domain/decision.ts'
 import { type Action, may } from '../../domain/permission.ts'
 import { DEFAULT_POOL, POOL_SIZE_MAX } from '../../domain/pool.ts'
-import { type Refusal, refusal } from '../../domain/refusal.ts'
+import { isRefusal, type Refusal, refusal } from '../../domain/refusal.ts'
 import { isStorableText, type UserTextField, userTextRefusal } from '../../domain/user.ts'
 import { POWER_STATES } from '../../domain/vm.ts'
 import { VM_TYPES, vmTypeNamed } from '../../domain/vm-type.ts'
