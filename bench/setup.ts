@@ -100,7 +100,7 @@ export function addMachines(folder: string, machines: number): void {
   const db = new DatabaseSync(join(folder, 'berth.db'))
   const first = Number(db.prepare('SELECT coalesce(max(id), 0) + 1 AS id FROM vm').get()?.id)
   const insert = db.prepare(
-    "INSERT INTO vm VALUES (?, 1, ?, ?, '100.64.0.1', 'running', 'ready', 0, NULL, NULL, NULL, 1, 0, NULL, 1790000000000)",
+    "INSERT INTO vm VALUES (?, 1, ?, ?, '100.64.0.1', 'running', 'ready', 0, NULL, NULL, NULL, 1, NULL, 0, NULL, 1790000000000)",
   )
   db.exec('PRAGMA synchronous = OFF; PRAGMA cache_size = -500000; BEGIN')
   for (let id = first; id <= machines; id++)

@@ -177,7 +177,8 @@ export interface ReleaseLeaver {
 export const releaseLeaver: Rule<ReleaseLeaver, { done: boolean }> = {
   needs(command, needs) {
     needs.userIds.add(command.userId)
-    needs.heldBy.set(command.userId, command.machinesMax)
+    const wanted = needs.heldBy.get(command.userId) ?? 0
+    needs.heldBy.set(command.userId, wanted + command.machinesMax)
   },
 
   decide(view, command) {

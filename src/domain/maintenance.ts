@@ -34,6 +34,8 @@ export const maintain: Rule<Maintain, { vm: Vm }> = {
   needs(command, needs) {
     needs.userIds.add(command.actor.userId)
     needs.vmIds.add(command.vmId)
+    // A cordon takes a machine that a checkout of the same batch was loaded for.
+    if (command.step === 'cordon') needs.takers++
   },
 
   decide(view, command) {
@@ -115,11 +117,7 @@ export const deleteVm: Rule<DeleteVm, null> = {
   },
 }
 
-/** The machine on its way out. While a worker may still be busy with it, nobody destroys it. */
+/** The machine on its way out: due to be destroyed once no worker may be busy with it (lifecycle.ts). */
 export function removed(vm: Vm, nowMs: number, step: 'remove' | 'wipe' = 'remove'): Vm {
-  return move(vm, step, {
-    holderId: null,
-    leasedAtMs: null,
-    dueAtMs: vm.attempts > 0 && vm.dueAtMs !== null ? Math.max(nowMs, vm.dueAtMs) : nowMs,
-  })
+  return move(vm, step, { holderId: null, leasedAtMs: null, dueAtMs: nowMs })
 }

@@ -128,6 +128,7 @@ export const growPool: Rule<GrowPool, { pool: Pool | null; planned: Vm[] }> = {
         leasedAtMs: null,
         dueAtMs: nowMs + command.claimMs,
         claim: 1,
+        busyUntilMs: nowMs + command.claimMs,
         attempts: 1,
         failure: null,
         createdAtMs: nowMs,

@@ -88,8 +88,8 @@ export function countUp(tally: Tally, type: VmType, state: VmState, by: number):
 }
 
 /**
- * The types of the next `n` machines, so that the pool comes as near to its mix as it can: each goes to the type with
- * the fewest existing machines for its share, the first in the mix's order when several are equal.
+ * The types of the next `n` machines, so that the pool comes as near to its mix as it can: each goes to the type that is
+ * furthest below its share of the pool as it is then, the first in the order of VM types when several are equal.
  */
 export function nextTypes(mix: TypeMix, tally: Tally, n: number): VmType[] {
   const shares = VM_TYPE_NAMES.filter((type) => (mix[type] ?? 0) > 0).map((type) => {
@@ -100,9 +100,15 @@ export function nextTypes(mix: TypeMix, tally: Tally, n: number): VmType[] {
     )
     return { type, share: mix[type] ?? 0, existing }
   })
+  const sharesTotal = shares.reduce((sum, { share }) => sum + share, 0)
+  let existingTotal = shares.reduce((sum, { existing }) => sum + existing, 0)
   const types: VmType[] = []
   for (let i = 0; i < n; i++) {
-    const neediest = shares.reduce((a, b) => (b.existing / b.share < a.existing / a.share ? b : a))
+    existingTotal++
+    // In whole numbers, so that equal needs are equal.
+    const lack = ({ share, existing }: (typeof shares)[number]) =>
+      share * existingTotal - existing * sharesTotal
+    const neediest = shares.reduce((a, b) => (lack(b) > lack(a) ? b : a))
     neediest.existing++
     types.push(neediest.type)
   }

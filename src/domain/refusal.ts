@@ -167,5 +167,7 @@ function quote(value: unknown): string {
   } catch {
     text = typeof value
   }
-  return text.length <= QUOTED_LENGTH_MAX ? text : `${text.slice(0, QUOTED_LENGTH_MAX)}…`
+  if (text.length <= QUOTED_LENGTH_MAX) return text
+  // Not in the middle of a character.
+  return `${text.slice(0, QUOTED_LENGTH_MAX).replace(/[\ud800-\udbff]$/, '')}…`
 }

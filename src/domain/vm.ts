@@ -1,7 +1,8 @@
 /**
  * What a machine is. A machine's state is also its place on the to-do list: `dueAtMs` says when a worker has to look at
  * it next (null: nobody's work), `claim` counts how often a worker took it, and a report must present the claim it was
- * given, so a worker that comes late changes nothing. Which state may follow which is lifecycle.ts's to say.
+ * given, so a worker that comes late changes nothing. A claim ends with the state it was made in; `busyUntilMs` remembers
+ * that its worker may still be acting. Which state may follow which is lifecycle.ts's to say.
  */
 import type { VmType } from './vm-type.ts'
 
@@ -37,8 +38,10 @@ export interface Vm {
   readonly leasedAtMs: number | null
   /** From when on a worker may claim this machine; null: there is nothing to do for a worker. */
   readonly dueAtMs: number | null
-  /** How often a worker has claimed this machine; grows only. */
+  /** How often a worker has claimed this machine, or a claim was made void; grows only. */
   readonly claim: number
+  /** Until when the worker that claimed this machine may still be acting on it; null: no claim is outstanding. */
+  readonly busyUntilMs: number | null
   /** How often the present piece of work has been tried. */
   readonly attempts: number
   /** What the provider said when it last failed on this machine. */

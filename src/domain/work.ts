@@ -39,44 +39,45 @@ export function leavesWork(set: WorkingSet): boolean {
 
 export interface ClaimWork {
   readonly kind: 'claimWork'
+  readonly poolId: number
   readonly state: WorkState
   readonly machinesMax: number
   readonly claimMs: number
 }
 
-/** Claims machines of one state that are due. Never refused; the reply may be empty. */
-export const claimWork: Rule<ClaimWork, { claimed: { vm: Vm; pool: Pool }[] }> = {
+/** Claims machines of one pool and state that are due. Never refused; the reply may be empty. */
+export const claimWork: Rule<ClaimWork, { pool: Pool | null; claimed: Vm[] }> = {
   needs(command, needs) {
-    const wanted = needs.due.get(command.state) ?? 0
-    needs.due.set(command.state, wanted + command.machinesMax)
+    needs.poolIds.add(command.poolId)
+    const wanted = needs.due.get(command.poolId) ?? new Map<VmState, number>()
+    needs.due.set(command.poolId, wanted)
+    wanted.set(command.state, (wanted.get(command.state) ?? 0) + command.machinesMax)
   },
 
   decide(view, command) {
+    const { poolId, state, machinesMax, claimMs } = command
     const due = view
-      .vmsWhere((vm) => vm.state === command.state && vm.dueAtMs !== null && vm.dueAtMs <= view.nowMs)
-      .slice(0, command.machinesMax)
+      .vmsWhere(
+        (vm) => vm.poolId === poolId && vm.state === state && vm.dueAtMs !== null && vm.dueAtMs <= view.nowMs,
+      )
+      .slice(0, machinesMax)
     const changed: Vm[] = []
     const events: NewEvent[] = []
-    const claimed: { vm: Vm; pool: Pool }[] = []
+    const claimed: Vm[] = []
     for (const vm of due) {
-      const pool = view.pool(vm.poolId)
-      if (pool === undefined) throw new Error(`pool ${vm.poolId} of VM ${vm.id} was not loaded`)
       if (vm.attempts >= ATTEMPTS_MAX && allows(vm.state, 'giveUp')) {
         const failure = vm.failure ?? 'no answer within the time limit'
         changed.push(move(vm, 'giveUp', { failure }))
         events.push(gaveUp(vm, failure))
         continue
       }
-      const taken = {
-        ...vm,
-        claim: vm.claim + 1,
-        attempts: vm.attempts + 1,
-        dueAtMs: view.nowMs + command.claimMs,
-      }
+      const untilMs = view.nowMs + claimMs
+      const claim = { claim: vm.claim + 1, attempts: vm.attempts + 1, dueAtMs: untilMs, busyUntilMs: untilMs }
+      const taken = { ...vm, ...claim }
       changed.push(taken)
-      claimed.push({ vm: taken, pool })
+      claimed.push(taken)
     }
-    return { changes: { vms: changed, events }, reply: { claimed } }
+    return { changes: { vms: changed, events }, reply: { pool: view.pool(poolId) ?? null, claimed } }
   },
 }
 
@@ -117,11 +118,17 @@ export const reportWork: Rule<ReportWork, { accepted: number; late: number }> = 
     const doneByPool = new Map<number, number[]>()
     let late = 0
     for (const result of command.results) {
-      const vm = view.vm(result.vmId)
-      if (vm === undefined || vm.state !== command.state || vm.claim !== result.claim) {
+      const reported = view.vm(result.vmId)
+      if (
+        reported === undefined ||
+        reported.state !== command.state ||
+        reported.claim !== result.claim ||
+        reported.busyUntilMs === null
+      ) {
         late++
         continue
       }
+      const vm = { ...reported, busyUntilMs: null }
       if (result.ok) {
         const ids = doneByPool.get(vm.poolId) ?? []
         doneByPool.set(vm.poolId, ids)

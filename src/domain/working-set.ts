@@ -6,7 +6,7 @@
 import type { NewEvent } from './event.ts'
 import { countUp, type Pool, type Tally } from './pool.ts'
 import type { User } from './user.ts'
-import type { Vm } from './vm.ts'
+import type { Vm, VmState } from './vm.ts'
 import type { VmType } from './vm-type.ts'
 
 export interface Installation {
@@ -43,8 +43,8 @@ export class Needs {
   readonly readyOfType: Map<string, Set<VmType>> = new Map()
   /** By pool id: how many removable machines are wanted, the highest ids first. */
   readonly removable: Map<number, number> = new Map()
-  /** By state: how many machines that are due for a worker are wanted, the longest due first. */
-  readonly due: Map<Vm['state'], number> = new Map()
+  /** By pool id and state: how many machines that are due for a worker are wanted, the longest due first. */
+  readonly due: Map<number, Map<VmState, number>> = new Map()
   /** By user id: how many of the machines that they hold are wanted. */
   readonly heldBy: Map<number, number> = new Map()
   /** How many machines in any state but deleting are wanted, whichever. */
@@ -119,7 +119,7 @@ export class WorkingSet implements View {
   readonly #ready = new Map<string, number[]>()
 
   /** Rows as they were loaded: save guards each changed machine by the state and generation it had. */
-  readonly loadedVms: ReadonlyMap<number, Vm>
+  readonly loadedVms: Map<number, Vm> = new Map()
   readonly changedUsers: Map<number, User> = new Map()
   readonly newUserIds: Set<number> = new Set()
   readonly changedPools: Map<number, Pool> = new Map()
@@ -142,12 +142,10 @@ export class WorkingSet implements View {
       this.#putPool(pool)
       this.#tallies.set(pool.id, tally)
     }
-    const loaded = new Map<number, Vm>()
     for (const vm of rows.vms) {
-      loaded.set(vm.id, vm)
+      this.loadedVms.set(vm.id, vm)
       this.#vms.set(vm.id, vm)
     }
-    this.loadedVms = loaded
     for (const { poolId, type, vmIds } of rows.ready) this.#ready.set(readyKey(poolId, type), [...vmIds])
   }
 
@@ -226,7 +224,8 @@ export class WorkingSet implements View {
       this.newUserIds.add(user.id)
       if (this.census !== null) this.census.users++
     } else {
-      this.#usersByEmail.delete(before.email)
+      // Somebody else may have it by now.
+      if (this.#usersByEmail.get(before.email)?.id === before.id) this.#usersByEmail.delete(before.email)
       if (this.census !== null && before.state === 'active' && user.state !== 'active') this.census.users--
     }
     this.#putUser(user)
@@ -241,6 +240,7 @@ export class WorkingSet implements View {
   #changeVm(vm: Vm): void {
     const before = this.#vms.get(vm.id)
     if (before !== undefined) this.#count(before, -1)
+    else if (this.census !== null) this.census.vms++
     this.#count(vm, 1)
     this.#trackLease(before, vm)
     if (vm.state === 'ready' && before?.state !== 'ready') this.#becameReady(vm)
@@ -250,6 +250,7 @@ export class WorkingSet implements View {
 
   #removeVm(vm: Vm): void {
     this.#count(vm, -1)
+    if (this.census !== null) this.census.vms--
     this.#vms.delete(vm.id)
     this.changedVms.delete(vm.id)
     this.goneVms.add(vm.id)
@@ -300,7 +301,7 @@ export class WorkingSet implements View {
     this.wiped = true
     for (const map of [this.#users, this.#usersByEmail, this.#pools, this.#poolsByName]) map.clear()
     for (const map of [this.#tallies, this.#vms, this.#ready]) map.clear()
-    for (const map of [this.changedUsers, this.changedPools, this.changedVms]) map.clear()
+    for (const map of [this.changedUsers, this.changedPools, this.changedVms, this.loadedVms]) map.clear()
     for (const set of [this.newUserIds, this.newPoolIds, this.countedPools, this.goneVms]) set.clear()
     this.leases.length = 0
     this.events.length = 0

@@ -63,7 +63,7 @@ export interface VmListing {
 export type VmFilter =
   | { readonly by: 'all' }
   | { readonly by: 'type'; readonly type: VmType }
-  | { readonly by: 'power'; readonly power: PowerState }
+  | { readonly by: PowerState }
   | { readonly by: 'ready' }
   | { readonly by: 'aside' }
   | { readonly by: 'holder'; readonly email: string }
@@ -96,8 +96,8 @@ export interface Reads {
   /** The machine with the lowest id that an active user holds in a pool. */
   heldByUser(pool: string, userId: number): Promise<Holding | null>
   holderOf(pool: string, vmId: number): Promise<Holding | null>
-  /** When the next machine of `state` is due for a worker; null: none will be. */
-  nextDueAtMs(state: VmState): Promise<number | null>
+  /** When the next machine of `state` in a pool is due for a worker; null: none will be. */
+  nextDueAtMs(poolId: number, state: VmState): Promise<number | null>
   installation(): Promise<Installation>
   /** Events after a cursor, in order. */
   events(slice: Slice): Promise<Event[]>

@@ -54,7 +54,8 @@ export function readsOver(runner: StatementRunner, statements: ReadStatements): 
       runner.all(statements.vms[filter.by], { pool, ...slice, ...argumentsOf(filter) }, vmListingOf),
     heldByUser: (pool, userId) => holding(statements.heldByUser, { pool, userId }),
     holderOf: (pool, vmId) => holding(statements.holderOf, { pool, id: vmId }),
-    nextDueAtMs: (state) => runner.first(statements.nextDueAtMs, { state }, (row) => row.due_at_ms),
+    nextDueAtMs: (poolId, state) =>
+      runner.first(statements.nextDueAtMs, { poolId, state }, (row) => row.due_at_ms),
     installation: async () =>
       (await runner.first(statements.installation, NOTHING, installationOf)) ?? FIRST_DAY,
     events: (slice) => runner.all(statements.events, { ...slice }, eventOf),

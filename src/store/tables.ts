@@ -52,6 +52,7 @@ export interface Tables {
     leased_at_ms: number | null
     due_at_ms: number | null
     claim: number
+    busy_until_ms: number | null
     attempts: number
     failure: string | null
     created_at_ms: number
@@ -127,6 +128,7 @@ export const VM_COLUMNS = [
   'leased_at_ms',
   'due_at_ms',
   'claim',
+  'busy_until_ms',
   'attempts',
   'failure',
   'created_at_ms',
@@ -149,9 +151,10 @@ export function vmOf(row: VmTuple): Vm {
     leasedAtMs: row[9] as number | null,
     dueAtMs: row[10] as number | null,
     claim: row[11] as number,
-    attempts: row[12] as number,
-    failure: row[13] as string | null,
-    createdAtMs: row[14] as number,
+    busyUntilMs: row[12] as number | null,
+    attempts: row[13] as number,
+    failure: row[14] as string | null,
+    createdAtMs: row[15] as number,
   }
 }
 
@@ -169,6 +172,7 @@ export function vmTuple(vm: Vm): VmTuple {
     vm.leasedAtMs,
     vm.dueAtMs,
     vm.claim,
+    vm.busyUntilMs,
     vm.attempts,
     vm.failure,
     vm.createdAtMs,

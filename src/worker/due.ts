@@ -1,16 +1,13 @@
 /**
- * Works off the machines of one state that are due: claim a slice, act on it through the provider, report. After a crash
- * the claims run out and the work is taken up again, here or on another server.
+ * Works off the machines of one state that are due, pool by pool: claim a slice, act on it through the provider, report.
+ * After a crash the claims run out and the work is taken up again, here or on another server.
  */
-
-import type { Pool } from '../domain/pool.ts'
 import { isRefusal } from '../domain/refusal.ts'
-import type { Vm } from '../domain/vm.ts'
 import type { WorkResult, WorkState } from '../domain/work.ts'
 import type { Submit } from '../service/lane.ts'
-import type { Reads } from '../store/port.ts'
+import type { PoolReading, Reads } from '../store/port.ts'
 import { type CallSettings, callProvider } from './provider-call.ts'
-import type { Sweep } from './sweep.ts'
+import type { NextSweep, Sweep, Tasks } from './sweep.ts'
 
 export interface DueSettings extends CallSettings {
   readonly submit: Submit
@@ -19,29 +16,52 @@ export interface DueSettings extends CallSettings {
   readonly claimMs: number
 }
 
-/** Slices that may be with a provider at the same time, for each state. */
-const SLICES_MAX = 8
+/** Slices of one pool that may be with its provider at the same time. A provider that hangs holds up its own pool only. */
+const SLICES_OF_POOL_MAX = 8
 
 export function dueSweep(state: WorkState, settings: DueSettings): Sweep {
-  const { submit, reads, machinesMax, claimMs, schedule } = settings
-  let slices = 0
+  const { reads, schedule } = settings
   return {
     name: `due ${state}`,
     async run(tasks) {
-      if (tasks.size >= SLICES_MAX) return { at: 'wake' }
-      const dueAtMs = await reads.nextDueAtMs(state)
-      if (dueAtMs === null) return { at: 'wake' }
-      if (dueAtMs > schedule.now()) return { atMs: dueAtMs }
-      const answer = await submit({ kind: 'claimWork', state, machinesMax, claimMs })
-      if (isRefusal(answer)) throw new Error(answer.message)
-      for (const [pool, vms] of byPool(answer.claimed))
-        tasks.start(`${++slices}`, async () => {
-          const results = await callProvider(settings, state, pool, vms)
-          await report(settings, state, results)
-        })
-      return { at: 'once' }
+      let nextMs = Number.POSITIVE_INFINITY
+      for (const reading of await reads.pools()) {
+        if (!reading.states.some((entry) => entry.state === state && entry.count > 0)) continue
+        const dueAtMs = await reads.nextDueAtMs(reading.pool.id, state)
+        if (dueAtMs === null) continue
+        if (dueAtMs > schedule.now()) nextMs = Math.min(nextMs, dueAtMs)
+        else if (await claimSlice(settings, state, reading, tasks)) nextMs = 0
+      }
+      return nextSweep(nextMs)
     },
   }
+}
+
+function nextSweep(nextMs: number): NextSweep {
+  if (nextMs === 0) return { at: 'once' }
+  return nextMs === Number.POSITIVE_INFINITY ? { at: 'wake' } : { atMs: nextMs }
+}
+
+/** Claims what is due in a pool and has its provider act on it. False when the pool has enough under way. */
+async function claimSlice(
+  settings: DueSettings,
+  state: WorkState,
+  { pool: { id: poolId } }: PoolReading,
+  tasks: Tasks,
+): Promise<boolean> {
+  const { submit, machinesMax, claimMs } = settings
+  const place = Array.from({ length: SLICES_OF_POOL_MAX }, (_, i) => `${poolId} ${i}`).find(
+    (key) => !tasks.has(key),
+  )
+  if (place === undefined) return false
+  const answer = await submit({ kind: 'claimWork', poolId, state, machinesMax, claimMs })
+  if (isRefusal(answer)) throw new Error(answer.message)
+  const { pool, claimed } = answer
+  if (pool !== null && claimed.length > 0)
+    tasks.start(place, async () => {
+      await report(settings, state, await callProvider(settings, state, pool, claimed))
+    })
+  return true
 }
 
 /** Reports what came of claimed work. Throws when it could not be recorded: the claim then runs out, and it is done again. */
@@ -52,14 +72,4 @@ export async function report(
 ): Promise<void> {
   const answer = await submit({ kind: 'reportWork', state, results })
   if (isRefusal(answer)) throw new Error(answer.message)
-}
-
-function byPool(claimed: readonly { vm: Vm; pool: Pool }[]): [Pool, Vm[]][] {
-  const pools = new Map<number, [Pool, Vm[]]>()
-  for (const { vm, pool } of claimed) {
-    const entry = pools.get(pool.id) ?? [pool, []]
-    pools.set(pool.id, entry)
-    entry[1].push(vm)
-  }
-  return [...pools.values()]
 }

@@ -36,8 +36,8 @@ export function fitSweep(settings: DueSettings): Sweep {
 
 /** Plans and makes slices until nothing is missing. */
 async function grow(settings: DueSettings, { pool }: PoolReading): Promise<void> {
-  const { submit, machinesMax, claimMs } = settings
-  for (;;) {
+  const { submit, machinesMax, claimMs, stopping } = settings
+  while (!stopping.aborted) {
     const answer = await submit({ kind: 'growPool', poolId: pool.id, machinesMax, claimMs })
     if (isRefusal(answer) || answer.pool === null || answer.planned.length === 0) return
     const results = await callProvider(settings, 'provisioning', answer.pool, answer.planned)
@@ -46,8 +46,8 @@ async function grow(settings: DueSettings, { pool }: PoolReading): Promise<void>
 }
 
 /** Marks slices until no surplus can be removed. */
-async function shrink({ submit, machinesMax }: DueSettings, { pool }: PoolReading): Promise<void> {
-  for (;;) {
+async function shrink({ submit, machinesMax, stopping }: DueSettings, { pool }: PoolReading): Promise<void> {
+  while (!stopping.aborted) {
     const answer = await submit({ kind: 'shrinkPool', poolId: pool.id, machinesMax })
     if (isRefusal(answer) || answer.removed === 0) return
   }

@@ -16,11 +16,13 @@ export interface CallSettings {
   readonly schedule: Schedule
   /** How long a provider has for one call; the claim lasts a little longer. */
   readonly callMsMax: number
+  /** Aborted when the server stops: calls are then abandoned, and their work is due again soon. */
+  readonly stopping: AbortSignal
 }
 
 /** Makes, cleans or destroys `machines` of one pool, as their state asks. Never rejects. */
 export async function callProvider(
-  { providers, schedule, callMsMax }: CallSettings,
+  { providers, schedule, callMsMax, stopping }: CallSettings,
   state: WorkState,
   pool: Pool,
   machines: readonly Vm[],
@@ -29,19 +31,29 @@ export async function callProvider(
   if (provider === undefined) return failAll(machines, `this server has no provider '${pool.provider}'`)
   const refs = machines.map((vm) => refOf(vm, pool))
   const over = new AbortController()
-  const done = new AbortController()
-  const timeout = schedule.sleep(callMsMax, done.signal).then(() => {
+  // Ends the waiting: because there is an answer, or because the server stops.
+  const waiting = new AbortController()
+  const stop = () => waiting.abort()
+  stopping.addEventListener('abort', stop)
+  if (stopping.aborted) stop()
+  const timeout = schedule.sleep(callMsMax, waiting.signal).then(() => {
     over.abort()
     return null
   })
   try {
     const outcomes = await Promise.race([act(provider, state, refs, over.signal), timeout])
-    if (outcomes === null) return failAll(machines, `no answer from the provider within ${callMsMax} ms`)
+    if (outcomes === null) {
+      const why = stopping.aborted
+        ? 'the server was stopped'
+        : `no answer from the provider within ${callMsMax} ms`
+      return failAll(machines, why)
+    }
     return machines.map((vm, i) => resultOf(vm, outcomes[i]))
   } catch (error) {
     return failAll(machines, error instanceof Error ? error.message : String(error))
   } finally {
-    done.abort()
+    stopping.removeEventListener('abort', stop)
+    waiting.abort()
   }
 }
 

@@ -37,6 +37,7 @@ export function startWorkers(settings: WorkerSettings): Workers {
   const stopping = new AbortController()
   const due: DueSettings = {
     ...settings,
+    stopping: stopping.signal,
     machinesMax: SLICE_MACHINES_MAX,
     claimMs: settings.callMsMax + CLAIM_MARGIN_MS,
   }

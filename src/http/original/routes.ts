@@ -206,7 +206,7 @@ function vmRoutes(app: FastifyInstance, berth: Berth): void {
     const power = POWER_STATES.find((state) => state === wanted)
     return list(berth, reply, {
       ...details,
-      read: power === undefined ? one(null) : vms({ by: 'power', power }),
+      read: power === undefined ? one(null) : vms({ by: power }),
     })
   })
   app.get<{ Params: { email: string } }>('/vmdetails/maped_to/:email', (request, reply) => {

@@ -20,7 +20,8 @@ export interface WantedRows {
   readonly readyAny: readonly string[]
   readonly readyOfType: readonly (readonly [string, VmType])[]
   readonly removable: readonly (readonly [number, number])[]
-  readonly due: readonly (readonly [VmState, number])[]
+  /** Pool, state, how many. */
+  readonly due: readonly (readonly [number, VmState, number])[]
   readonly heldBy: readonly (readonly [number, number])[]
   readonly standing: number
   readonly census: boolean
@@ -40,7 +41,9 @@ export function wantedRows(needs: Needs, nowMs: number): WantedRows {
       [...types].map((type) => [pool, type] as const),
     ),
     removable: [...needs.removable],
-    due: [...needs.due],
+    due: [...needs.due].flatMap(([poolId, states]) =>
+      [...states].map(([state, rowsMax]) => [poolId, state, rowsMax] as const),
+    ),
     heldBy: [...needs.heldBy],
     standing: needs.standing,
     census: needs.census,

@@ -67,6 +67,7 @@ export const MIGRATIONS: readonly Migration[] = [
         leased_at_ms INTEGER,
         due_at_ms INTEGER,
         claim INTEGER NOT NULL,
+        busy_until_ms INTEGER,
         attempts INTEGER NOT NULL,
         failure TEXT,
         created_at_ms INTEGER NOT NULL,
@@ -78,9 +79,9 @@ export const MIGRATIONS: readonly Migration[] = [
       CREATE INDEX vm_stopped ON vm (pool_id) WHERE power = 'stopped';
       CREATE INDEX vm_ready ON vm (pool_id) WHERE state = 'ready';
       CREATE INDEX vm_ready_type ON vm (pool_id, type) WHERE state = 'ready';
-      CREATE INDEX vm_aside ON vm (pool_id, state) WHERE state <> 'ready' AND state <> 'leased';
+      CREATE INDEX vm_aside ON vm (pool_id) WHERE state <> 'ready' AND state <> 'leased';
       CREATE INDEX vm_holder ON vm (holder_id) WHERE holder_id IS NOT NULL;
-      CREATE INDEX vm_due ON vm (state, due_at_ms) WHERE due_at_ms IS NOT NULL;
+      CREATE INDEX vm_due ON vm (pool_id, state, due_at_ms) WHERE due_at_ms IS NOT NULL;
 
       CREATE TABLE lease (
         vm_id INTEGER NOT NULL,

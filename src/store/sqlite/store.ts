@@ -15,7 +15,7 @@ import {
 } from '../port.ts'
 import { type Dialect, readStatements } from '../read-statements.ts'
 import { readsOver } from '../reads.ts'
-import { changedRows, type FoundRows, loadedRows, wantedRows } from './batch-rows.ts'
+import { type ChangedRows, changedRows, type FoundRows, loadedRows, wantedRows } from './batch-rows.ts'
 import { type DataFolder, takeDataFolder } from './data-folder.ts'
 import { openDatabase, openForReading } from './database.ts'
 import { migrate } from './migrations.ts'
@@ -79,6 +79,7 @@ class SqliteStore implements Store {
   readonly #reader: SqliteReader
   readonly #folder: DataFolder | null
   #lastNowMs = 0
+  #turn: Promise<void> = Promise.resolve()
 
   constructor(settings: SqliteSettings, writer: WriterPort, reader: SqliteReader, folder: DataFolder | null) {
     this.#settings = settings
@@ -89,10 +90,22 @@ class SqliteStore implements Store {
   }
 
   async begin(needs: Needs): Promise<Batch> {
+    // One batch at a time: the next is loaded behind the commit or release of the one before.
+    const before = this.#turn
+    let over = () => {}
+    this.#turn = new Promise((resolve) => {
+      over = resolve
+    })
+    await before
     // A batch is never earlier than the one before it, whatever the system's clock does.
     this.#lastNowMs = Math.max(this.#lastNowMs, this.#settings.now())
-    const answer = await this.#writer.call({ do: 'load', wanted: wantedRows(needs, this.#lastNowMs) })
-    return new SqliteBatch(this.#writer, this.#reader, expect(answer, 'found').found)
+    try {
+      const answer = await this.#writer.call({ do: 'load', wanted: wantedRows(needs, this.#lastNowMs) })
+      return new SqliteBatch(this.#writer, this.#reader, expect(answer, 'found').found, over)
+    } catch (error) {
+      over()
+      throw error
+    }
   }
 
   async close(): Promise<void> {
@@ -106,22 +119,43 @@ class SqliteBatch implements Batch {
   readonly rows: ReturnType<typeof loadedRows>
   readonly #writer: WriterPort
   readonly #reader: SqliteReader
+  readonly #over: () => void
+  #ended = false
 
-  constructor(writer: WriterPort, reader: SqliteReader, found: FoundRows) {
+  constructor(writer: WriterPort, reader: SqliteReader, found: FoundRows, over: () => void) {
     this.#writer = writer
     this.#reader = reader
+    this.#over = over
     this.rows = loadedRows(found)
   }
 
   async commit(workingSet: WorkingSet): Promise<Committed> {
-    const answer = await this.#writer.call({ do: 'save', changed: changedRows(workingSet) })
+    let changed: ChangedRows
+    try {
+      changed = changedRows(workingSet)
+    } catch (error) {
+      await this.release()
+      throw error
+    }
+    const answer = await this.#end(() => this.#writer.call({ do: 'save', changed }))
     // Whoever is told of this commit has to see it.
     this.#reader.renew()
     return expect(answer, 'lastEventId')
   }
 
   async release(): Promise<void> {
-    this.#writer.tell({ do: 'rollback' })
+    this.#end(() => this.#writer.tell({ do: 'rollback' }))
+  }
+
+  /** Sends the last call of this batch; whatever the next batch sends comes behind it. */
+  #end<Result>(send: () => Result): Result {
+    if (this.#ended) throw new Error('this batch was committed or released already')
+    this.#ended = true
+    try {
+      return send()
+    } finally {
+      this.#over()
+    }
   }
 }
 

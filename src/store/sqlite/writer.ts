@@ -74,7 +74,8 @@ export class SqliteWriter {
       addVms(sql.planned.all(poolId, wanted.takers))
       addVms(sql.highestReady.all(poolId, wanted.takers))
     }
-    for (const [state, rowsMax] of wanted.due) addVms(sql.due.all(state, wanted.nowMs, rowsMax))
+    for (const [poolId, state, rowsMax] of wanted.due)
+      addVms(sql.due.all(poolId, state, wanted.nowMs, rowsMax))
     for (const [userId, rowsMax] of wanted.heldBy) addVms(sql.heldBy.all(userId, rowsMax))
     if (wanted.standing > 0) addVms(sql.standing.all(wanted.standing))
 
@@ -110,14 +111,17 @@ export class SqliteWriter {
   #write(changed: ChangedRows): void {
     const sql = this.#sql
     if (changed.wiped) for (const statement of sql.wipe) statement.run()
-    for (const row of changed.newUsers) sql.insertUser.run({ ...row })
+    // E-mails may have passed from one user to another: all let go of theirs before anybody gets one.
+    if (changed.users.length + changed.newUsers.length > 1)
+      for (const row of changed.users) sql.updateUser.run({ ...row, state: 'gone' })
     for (const row of changed.users) sql.updateUser.run({ ...row })
+    for (const row of changed.newUsers) sql.insertUser.run({ ...row })
     for (const row of changed.newPools) sql.insertPool.run({ ...row })
     for (const row of changed.pools) sql.updatePool.run({ ...row })
     for (const vm of changed.newVms) sql.insertVm.run(...vm)
     for (const [vm, state, generation] of changed.vms) {
       const [id, , name, , address, power, to, newGeneration, ...rest] = vm
-      const work = rest.slice(0, 6) as VmTuple
+      const work = rest.slice(0, -1)
       const { changes } = sql.updateVm.run(
         ...([name, address, power, to, newGeneration, ...work, id, state, generation] as VmTuple),
       )
@@ -178,7 +182,7 @@ function prepare(db: DatabaseSync) {
        ORDER BY id DESC LIMIT ?`,
     ),
     due: tuples(
-      `SELECT ${VM} FROM vm WHERE state = ? AND due_at_ms IS NOT NULL AND due_at_ms <= ?
+      `SELECT ${VM} FROM vm WHERE pool_id = ? AND state = ? AND due_at_ms IS NOT NULL AND due_at_ms <= ?
        ORDER BY due_at_ms LIMIT ?`,
     ),
     heldBy: tuples(`SELECT ${VM} FROM vm WHERE holder_id = ? ORDER BY id LIMIT ?`),
@@ -207,7 +211,7 @@ function prepare(db: DatabaseSync) {
     insertVm: db.prepare(`INSERT INTO vm (${VM}) VALUES (${vmValues})`),
     updateVm: db.prepare(
       `UPDATE vm SET name = ?, address = ?, power = ?, state = ?, generation = ?, holder_id = ?,
-       leased_at_ms = ?, due_at_ms = ?, claim = ?, attempts = ?, failure = ?
+       leased_at_ms = ?, due_at_ms = ?, claim = ?, busy_until_ms = ?, attempts = ?, failure = ?
        WHERE id = ? AND state = ? AND generation = ?`,
     ),
     deleteVm: db.prepare("DELETE FROM vm WHERE id = ? AND state = 'deleting'"),
