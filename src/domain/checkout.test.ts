@@ -1,4 +1,5 @@
 /** Who gets which machine: named, by type or any; what is not free; and how commands of one batch see each other. */
+
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
@@ -15,7 +16,7 @@ import {
   World,
 } from '../../test/support/world.ts'
 import type { Checkout } from './checkout.ts'
-import { isRefusal } from './decision.ts'
+import { isRefusal } from './refusal.ts'
 import { VM_STATES } from './vm.ts'
 import { VM_TYPE_NAMES, type VmType } from './vm-type.ts'
 
@@ -45,6 +46,7 @@ describe('checkout of any machine', () => {
       holderId: 2,
       leasedAtMs: world.nowMs,
       generation: 1,
+      claim: vm.claim,
     })
     assert.deepEqual(world.vm(1), vm)
   })

@@ -140,16 +140,18 @@ describe('a machine on its way out', () => {
   })
 
   it('is due when the claim of the worker that is busy with it has run out', () => {
-    const busy = aVm(1, { state: 'provisioning', dueAtMs: NOW_MS + 900, attempts: 1 })
-    assert.equal(removed(busy, NOW_MS).dueAtMs, NOW_MS + 900)
-    assert.equal(removed({ ...busy, dueAtMs: NOW_MS - 900 }, NOW_MS).dueAtMs, NOW_MS)
+    const until = NOW_MS + 900
+    const busy = aVm(1, { state: 'provisioning', dueAtMs: until, busyUntilMs: until, attempts: 1 })
+    assert.equal(removed(busy, NOW_MS).dueAtMs, until)
+    assert.equal(removed({ ...busy, busyUntilMs: NOW_MS - 900 }, NOW_MS).dueAtMs, NOW_MS)
   })
 
   it('waits for that worker also when it was kept out of use in between', () => {
-    const busy = aVm(1, { state: 'maintenance', dueAtMs: NOW_MS + 900, attempts: 1 })
+    const until = NOW_MS + 900
+    const busy = aVm(1, { state: 'maintenance', dueAtMs: until, busyUntilMs: until, attempts: 1 })
     const world = new World({ vms: [busy] })
     world.batch(maintain('cordon'), deleteVm())
-    assert.equal(world.vm(1).dueAtMs, NOW_MS + 900)
+    assert.equal(world.vm(1).dueAtMs, until)
   })
 
   it('is held by nobody', () => {

@@ -124,6 +124,7 @@ describe('growing', () => {
       claim: 1,
       attempts: 1,
       dueAtMs: world.nowMs + 60_000,
+      busyUntilMs: world.nowMs + 60_000,
     })
     assert.equal(world.tables.installation.nextVmId, 8)
     assert.deepEqual(world.lastEvent.data, { vms: [[6, 7]] })
@@ -209,10 +210,11 @@ describe('shrinking', () => {
   })
 
   it('lets a worker that is making a machine finish before the machine is destroyed', () => {
-    const busy = aVm(1, { state: 'provisioning', attempts: 1, dueAtMs: NOW_MS + 60_000 })
+    const until = NOW_MS + 60_000
+    const busy = aVm(1, { state: 'provisioning', attempts: 1, dueAtMs: until, busyUntilMs: until })
     const world = new World({ vms: [busy], pools: [aPool({ target: 0 })] })
     accepted(world.run(shrink(9)))
-    assert.equal(world.vm(1).dueAtMs, NOW_MS + 60_000)
+    assert.equal(world.vm(1).dueAtMs, until)
   })
 
   it('marks enough in one batch with checkouts, and none of the machines that these took', () => {

@@ -8,6 +8,7 @@ import {
   aPool,
   assertRefused,
   aVm,
+  NOW_MS,
   USER,
   vmsOf,
   World,
@@ -23,10 +24,11 @@ function begin(edit: Partial<BeginReset> = {}): BeginReset {
 
 const goOn = { kind: 'continueReset', machinesMax: 100 } as const
 
+const CLAIM = { kind: 'claimWork', poolId: 1, state: 'deleting', machinesMax: 100, claimMs: 1_000 } as const
+
 /** Destroys every machine that is due, as workers do. */
 function destroy(world: World): void {
-  const claim = { kind: 'claimWork', state: 'deleting', machinesMax: 100, claimMs: 1_000 } as const
-  const results = accepted(world.run(claim)).claimed.map(({ vm }) => ({
+  const results = accepted(world.run(CLAIM)).claimed.map((vm) => ({
     vmId: vm.id,
     claim: vm.claim,
     ok: true as const,
@@ -95,11 +97,7 @@ describe('a reset under way', () => {
       begin(),
     ]
     for (const answer of world.batch(...closed)) assertRefused(answer, 'resetting')
-    const open: Command[] = [
-      { kind: 'claimWork', state: 'deleting', machinesMax: 1, claimMs: 1 },
-      { kind: 'reportWork', state: 'deleting', results: [] },
-      goOn,
-    ]
+    const open: Command[] = [CLAIM, { kind: 'reportWork', state: 'deleting', results: [] }, goOn]
     for (const answer of world.batch(...open)) accepted(answer)
   })
 
@@ -120,10 +118,9 @@ describe('a reset under way', () => {
     const world = new World({ vms: vmsOf('ready') })
     accepted(world.run(begin()))
     accepted(world.run(goOn))
-    const claim = { kind: 'claimWork', state: 'deleting', machinesMax: 100, claimMs: 1_000 } as const
-    const [claimed] = accepted(world.run(claim)).claimed
+    const [claimed] = accepted(world.run(CLAIM)).claimed
     assert.ok(claimed)
-    const failure = { vmId: 1, claim: claimed.vm.claim, ok: false, failure: 'no', permanent: true } as const
+    const failure = { vmId: 1, claim: claimed.claim, ok: false, failure: 'no', permanent: true } as const
     accepted(world.run({ kind: 'reportWork', state: 'deleting', results: [failure] }))
     assert.deepEqual(accepted(world.run(goOn)), { marked: 0, done: false })
     assert.deepEqual(world.states(), ['deleting'])
@@ -211,7 +208,7 @@ describe('a batch with a reset in it', () => {
   })
 
   it('ends it when the last machine went earlier in it', () => {
-    const gone = aVm(1, { state: 'deleting', claim: 1 })
+    const gone = aVm(1, { state: 'deleting', claim: 1, dueAtMs: NOW_MS, busyUntilMs: NOW_MS })
     const world = new World({ vms: [gone] })
     accepted(world.run(begin()))
     const results = [{ vmId: 1, claim: 1, ok: true }] as const

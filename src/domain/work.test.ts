@@ -1,10 +1,11 @@
 /** How workers take work and report it: claims that run out, reports that come late, pauses that double, and giving up. */
+
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { ADMIN, accepted, actor, aPool, aVm, NOW_MS, USER, vmsOf, World } from '../../test/support/world.ts'
 import { type Command, decide, needsOf } from './command.ts'
-import { isRefusal } from './decision.ts'
+import { isRefusal } from './refusal.ts'
 import { VM_STATES } from './vm.ts'
 import { ATTEMPTS_MAX, leavesWork, pauseMs, WORK_STATES, type WorkResult, type WorkState } from './work.ts'
 import { Needs, WorkingSet } from './working-set.ts'
@@ -12,7 +13,7 @@ import { Needs, WorkingSet } from './working-set.ts'
 const CLAIM_MS = 60_000
 
 function claim(state: WorkState, machinesMax = 100) {
-  return { kind: 'claimWork', state, machinesMax, claimMs: CLAIM_MS } as const
+  return { kind: 'claimWork', poolId: 1, state, machinesMax, claimMs: CLAIM_MS } as const
 }
 
 function report(state: WorkState, ...results: WorkResult[]) {
@@ -29,7 +30,14 @@ function failed(vmId: number, claim: number, permanent = false): WorkResult {
 
 /** A machine on which a worker is busy since its second claim. */
 function busy(id: number, state: WorkState, edit = {}) {
-  return aVm(id, { state, claim: 2, attempts: 1, dueAtMs: NOW_MS + CLAIM_MS, ...edit })
+  return aVm(id, {
+    state,
+    claim: 2,
+    attempts: 1,
+    dueAtMs: NOW_MS + CLAIM_MS,
+    busyUntilMs: NOW_MS + CLAIM_MS,
+    ...edit,
+  })
 }
 
 describe('claiming work', () => {
@@ -37,14 +45,13 @@ describe('claiming work', () => {
     it(`takes machines in state ${state} that are due, for a limited time`, () => {
       const vms = VM_STATES.map((state, i) => aVm(i + 1, { state, dueAtMs: NOW_MS }))
       const world = new World({ vms })
-      const { claimed } = accepted(world.run(claim(state)))
-      assert.deepEqual(
-        claimed.map(({ vm }) => vm.state),
-        [state],
-      )
-      const [{ vm, pool }] = claimed as [(typeof claimed)[number]]
+      const { pool, claimed } = accepted(world.run(claim(state)))
       assert.deepEqual(pool, world.pool())
-      assert.deepEqual([vm.claim, vm.attempts, vm.dueAtMs], [2, 1, NOW_MS + CLAIM_MS])
+      const [vm, ...others] = claimed
+      assert.ok(vm)
+      assert.deepEqual(others, [])
+      assert.deepEqual([vm.state, vm.claim, vm.attempts], [state, 2, 1])
+      assert.deepEqual([vm.dueAtMs, vm.busyUntilMs], [NOW_MS + CLAIM_MS, NOW_MS + CLAIM_MS])
       assert.deepEqual(world.vm(vm.id), vm)
       assert.deepEqual(world.tables.events, [])
     })
@@ -57,26 +64,33 @@ describe('claiming work', () => {
     ]
     const { claimed } = accepted(new World({ vms }).run(claim('maintenance')))
     assert.deepEqual(
-      claimed.map(({ vm }) => vm.id),
+      claimed.map((vm) => vm.id),
       [3],
     )
+  })
+
+  it('takes machines of one pool, and none of a pool that is not there', () => {
+    const pools = [aPool({ target: 1 }), aPool({ id: 2, name: 'b', target: 1 })]
+    const vms = [1, 2].map((id) => aVm(id, { poolId: id, state: 'deleting', dueAtMs: NOW_MS }))
+    const world = new World({ vms, pools })
+    const answer = accepted(world.run({ ...claim('deleting'), poolId: 2 }))
+    assert.deepEqual([answer.pool?.id, answer.claimed.map((vm) => vm.id)], [2, [2]])
+    assert.deepEqual(accepted(world.run({ ...claim('deleting'), poolId: 9 })), { pool: null, claimed: [] })
   })
 
   it('takes at most a slice, those first that are due the longest', () => {
     const vms = [3, 1, 2].map((sinceMs, i) => aVm(i + 1, { state: 'deleting', dueAtMs: NOW_MS - sinceMs }))
     const world = new World({ vms })
-    const order = [1, 2, 3, 4].map(() =>
-      accepted(world.run(claim('deleting', 1))).claimed.map(({ vm }) => vm.id),
-    )
+    const order = [1, 2, 3, 4].map(() => accepted(world.run(claim('deleting', 1))).claimed.map((vm) => vm.id))
     assert.deepEqual(order, [[1], [3], [2], []])
   })
 
   it('gives a machine to one of two workers that claim in one batch', () => {
     const vms = [1, 2, 3].map((id) => aVm(id, { state: 'maintenance', dueAtMs: NOW_MS }))
     const answers = new World({ vms }).batch(claim('maintenance', 2), claim('maintenance', 2)) as {
-      claimed: { vm: { id: number } }[]
+      claimed: { id: number }[]
     }[]
-    const ids = answers.map(({ claimed }) => claimed.map(({ vm }) => vm.id).sort())
+    const ids = answers.map(({ claimed }) => claimed.map((vm) => vm.id).sort())
     assert.deepEqual(ids.flat().sort(), [1, 2, 3])
     assert.equal(new Set(ids.flat()).size, 3)
   })
@@ -87,7 +101,7 @@ describe('claiming work', () => {
     assert.deepEqual(accepted(world.run(claim('maintenance'))).claimed, [])
     world.nowMs += 1
     const [again] = accepted(world.run(claim('maintenance'))).claimed
-    assert.deepEqual([again?.vm.claim, again?.vm.attempts], [3, 2])
+    assert.deepEqual([again?.claim, again?.attempts], [3, 2])
   })
 })
 
@@ -97,7 +111,7 @@ describe('reporting work', () => {
     const made = { name: 'vm-000001', address: '10.1.1.1' }
     const answer = accepted(world.run(report('provisioning', { ...ok(1, 2), made } as WorkResult)))
     assert.deepEqual(answer, { accepted: 1, late: 0 })
-    assert.deepEqual(world.vm(1), aVm(1, { ...made, claim: 2, power: 'running' }))
+    assert.deepEqual(world.vm(1), aVm(1, { ...made, claim: world.vm(1).claim, power: 'running' }))
     assert.deepEqual([world.lastEvent.type, world.lastEvent.data], ['vm.made', { vms: [[1, 1]] }])
   })
 
@@ -182,6 +196,33 @@ describe('a late report', () => {
   })
 })
 
+describe('a machine that was taken from its worker', () => {
+  const until = NOW_MS + CLAIM_MS
+
+  it('is not worked on by another one before the first one’s time is over', () => {
+    const world = new World({
+      vms: [busy(1, 'maintenance')],
+      pools: [aPool({ target: 1, cleaning: 'automatic' })],
+    })
+    const requestId = 'r'
+    world.run({ kind: 'maintain', actor: ADMIN, vmId: 1, step: 'cordon', requestId })
+    world.run({ kind: 'maintain', actor: ADMIN, vmId: 1, step: 'uncordon', requestId })
+    assert.equal(world.vm(1).dueAtMs, until)
+    world.nowMs = until - 1
+    assert.deepEqual(accepted(world.run(claim('maintenance'))).claimed, [])
+    world.nowMs = until
+    assert.equal(accepted(world.run(claim('maintenance'))).claimed.length, 1)
+  })
+
+  it('is free for the next one as soon as it has reported', () => {
+    const world = new World({ vms: [busy(1, 'maintenance')] })
+    accepted(world.run(report('maintenance', ok(1, 2))))
+    assert.equal(world.vm(1).busyUntilMs, null)
+    world.run({ kind: 'deleteVm', actor: ADMIN, vmId: 1, requestId: 'r' })
+    assert.equal(world.vm(1).dueAtMs, NOW_MS)
+  })
+})
+
 describe('work that failed', () => {
   it('is tried again after a pause', () => {
     const world = new World({ vms: [busy(1, 'provisioning')] })
@@ -208,7 +249,7 @@ describe('work that failed', () => {
       for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
         world.nowMs = world.vm(1).dueAtMs ?? assert.fail('not due any more')
         const [claimed] = accepted(world.run(claim(state))).claimed
-        assert.equal(claimed?.vm.attempts, attempt)
+        assert.equal(claimed?.attempts, attempt)
         accepted(world.run(report(state, failed(1, attempt))))
         assert.equal(world.vm(1).state, attempt < ATTEMPTS_MAX ? state : 'failed')
       }
@@ -240,7 +281,7 @@ describe('work that failed', () => {
     for (let attempt = 1; attempt <= 30; attempt++) {
       world.nowMs = world.vm(1).dueAtMs ?? assert.fail('not due any more')
       const [claimed] = accepted(world.run(claim('deleting'))).claimed
-      assert.equal(claimed?.vm.attempts, attempt)
+      assert.equal(claimed?.attempts, attempt)
       if (attempt % 3 !== 0) accepted(world.run(report('deleting', failed(1, attempt, attempt % 2 === 0))))
       assert.equal(world.vm(1).state, 'deleting')
     }
@@ -257,7 +298,7 @@ describe('work that failed', () => {
     const world = new World({ vms: [vm], pools: [aPool({ target: 1, cleaning: 'automatic' })] })
     world.run({ kind: 'maintain', actor: ADMIN, vmId: 1, step: 'retry', requestId: 'r' })
     const [claimed] = accepted(world.run(claim('maintenance'))).claimed
-    assert.deepEqual([claimed?.vm.attempts, claimed?.vm.failure], [1, null])
+    assert.deepEqual([claimed?.attempts, claimed?.failure], [1, null])
   })
 })
 
@@ -271,7 +312,7 @@ describe('work', () => {
         world.tables.vms.set(2, { ...world.vm(2), dueAtMs: NOW_MS })
         for (const what of answers)
           for (const state of ['provisioning', 'maintenance'] as const) {
-            for (const { vm } of accepted(world.run(claim(state))).claimed)
+            for (const vm of accepted(world.run(claim(state))).claimed)
               if (what === 'ok') world.run(report(state, ok(vm.id, vm.claim)))
               else if (what !== 'silent')
                 world.run(report(state, failed(vm.id, vm.claim, what === 'permanent')))
@@ -293,7 +334,7 @@ describe('a batch leaves work', () => {
   const vms = [
     aVm(1),
     aVm(2, { state: 'leased' }),
-    aVm(3, { state: 'maintenance', claim: 2, attempts: 1, dueAtMs: NOW_MS }),
+    aVm(3, { state: 'maintenance', claim: 2, attempts: 1, dueAtMs: NOW_MS, busyUntilMs: NOW_MS }),
   ]
   const checkOut = {
     kind: 'checkout',

@@ -97,6 +97,8 @@ export type WorkResult =
       readonly failure: string
       /** True when trying again cannot help. */
       readonly permanent: boolean
+      /** True when the worker was told to stop: that is no failure of the machine's, and does not count as a try. */
+      readonly interrupted?: true
     }
 
 export interface ReportWork {
@@ -135,6 +137,8 @@ export const reportWork: Rule<ReportWork, { accepted: number; late: number }> = 
         ids.push(vm.id)
         if (command.state === 'deleting') gone.push(vm)
         else vms.push(finished(vm, command.state, result.made))
+      } else if (result.interrupted) {
+        vms.push({ ...vm, dueAtMs: view.nowMs, attempts: vm.attempts - 1 })
       } else if (allows(vm.state, 'giveUp') && (result.permanent || vm.attempts >= ATTEMPTS_MAX)) {
         vms.push(move(vm, 'giveUp', { failure: result.failure }))
         failed.push(gaveUp(vm, result.failure))

@@ -24,7 +24,7 @@ export interface BerthSettings {
   /** Password hashes computed at the same time. */
   readonly hashesMax: number
   readonly measured?: (batch: { commands: number; commitMs: number }) => void
-  readonly failed?: (command: Command, error: unknown) => void
+  readonly failed?: (command: Command | null, error: unknown) => void
 }
 
 export interface Berth {

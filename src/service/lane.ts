@@ -44,8 +44,8 @@ export interface Commit {
 export interface LaneWatcher {
   committed(commit: Commit): void
   measured?(batch: { commands: number; commitMs: number }): void
-  /** A command threw: a bug, to be logged. */
-  failed?(command: Command, error: unknown): void
+  /** A command threw, or (null) one of these: a bug, to be logged. */
+  failed?(command: Command | null, error: unknown): void
 }
 
 /** Where commands are handed in. */
@@ -206,20 +206,28 @@ export class Lane {
       this.#plan()
     }
     const { lastEventId, commitMs } = await committing
-    this.#watcher.measured?.({ commands: commands.length, commitMs })
-    this.#watcher.committed({ events: set.events, lastEventId, leftWork: leavesWork(set) })
+    // It stands: whatever goes wrong from here on, nothing of it may be done again.
+    try {
+      this.#watcher.committed({ events: set.events, lastEventId, leftWork: leavesWork(set) })
+      this.#watcher.measured?.({ commands: commands.length, commitMs })
+    } catch (error) {
+      this.#watcher.failed?.(null, error)
+    }
     return answers
   }
 
   #decideOne(set: WorkingSet, { command, resolve, reject }: Waiting): () => void {
+    let decision: ReturnType<typeof decide>
     try {
-      const decision = decide(set, command)
-      if (isRefusal(decision)) return () => resolve(decision)
-      set.apply(decision.changes)
-      return () => resolve(decision.reply)
+      decision = decide(set, command)
     } catch (error) {
       this.#watcher.failed?.(command, error)
       return () => reject(error)
     }
+    if (isRefusal(decision)) return () => resolve(decision)
+    const { changes, reply } = decision
+    // Not caught here: a working set in which this failed half-way is good for nobody.
+    set.apply(changes)
+    return () => resolve(reply)
   }
 }

@@ -42,12 +42,9 @@ export async function callProvider(
   })
   try {
     const outcomes = await Promise.race([act(provider, state, refs, over.signal), timeout])
-    if (outcomes === null) {
-      const why = stopping.aborted
-        ? 'the server was stopped'
-        : `no answer from the provider within ${callMsMax} ms`
-      return failAll(machines, why)
-    }
+    if (outcomes === null && stopping.aborted)
+      return failAll(machines, 'the server was stopped').map((result) => ({ ...result, interrupted: true }))
+    if (outcomes === null) return failAll(machines, `no answer from the provider within ${callMsMax} ms`)
     return machines.map((vm, i) => resultOf(vm, outcomes[i]))
   } catch (error) {
     return failAll(machines, error instanceof Error ? error.message : String(error))
@@ -83,6 +80,6 @@ function resultOf(vm: Vm, outcome: Outcome<MadeMachine | null> | undefined): Wor
   return { ...work, ok: true, ...(outcome.value === null ? {} : { made: outcome.value }) }
 }
 
-function failAll(machines: readonly Vm[], failure: string): WorkResult[] {
-  return machines.map((vm) => ({ vmId: vm.id, claim: vm.claim, ok: false, failure, permanent: false }))
+function failAll(machines: readonly Vm[], failure: string) {
+  return machines.map(({ id, claim }) => ({ vmId: id, claim, ok: false, failure, permanent: false }) as const)
 }

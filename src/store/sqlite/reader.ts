@@ -48,6 +48,12 @@ export class SqliteReader implements StatementRunner {
     }
   }
 
+  /** The time of the newest event, 0 when there is none: no batch may be earlier than that. */
+  newestEventAtMs(): number {
+    const row = this.#db.prepare('SELECT at_ms FROM event ORDER BY id DESC LIMIT 1').get()
+    return Number(row?.at_ms ?? 0)
+  }
+
   /** Lets the next read see what was committed until now. */
   renew(): void {
     if (!this.#holding) return

@@ -78,7 +78,7 @@ class SqliteStore implements Store {
   readonly #writer: WriterPort
   readonly #reader: SqliteReader
   readonly #folder: DataFolder | null
-  #lastNowMs = 0
+  #lastNowMs: number
   #turn: Promise<void> = Promise.resolve()
 
   constructor(settings: SqliteSettings, writer: WriterPort, reader: SqliteReader, folder: DataFolder | null) {
@@ -86,6 +86,7 @@ class SqliteStore implements Store {
     this.#writer = writer
     this.#reader = reader
     this.#folder = folder
+    this.#lastNowMs = reader.newestEventAtMs()
     this.reads = readsOver(reader, readStatements(DIALECT))
   }
 
@@ -98,7 +99,7 @@ class SqliteStore implements Store {
     })
     await before
     // A batch is never earlier than the one before it, whatever the system's clock does.
-    this.#lastNowMs = Math.max(this.#lastNowMs, this.#settings.now())
+    this.#lastNowMs = Math.max(this.#lastNowMs, Math.floor(this.#settings.now()))
     try {
       const answer = await this.#writer.call({ do: 'load', wanted: wantedRows(needs, this.#lastNowMs) })
       return new SqliteBatch(this.#writer, this.#reader, expect(answer, 'found').found, over)

@@ -1,0 +1,269 @@
+/**
+ * Random histories: what users, admins and workers might ask for, batch after batch. Moves are plain numbers, so a history
+ * that fails is printed whole and shrinks well; `commandOf` makes a command of a move when it is known what is there.
+ */
+
+import fc from 'fast-check'
+import type { Command, CommandKind, CommandOf } from '../../src/domain/command.ts'
+import { EVEN_MIX } from '../../src/domain/pool.ts'
+import { isRefusal } from '../../src/domain/refusal.ts'
+import type { Vm } from '../../src/domain/vm.ts'
+import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
+import { WORK_STATES, type WorkResult, type WorkState } from '../../src/domain/work.ts'
+import type { MemoryTables } from './memory-store.ts'
+import { aPool, aUser, aVm, vmsOf, World } from './world.ts'
+
+const POOLS = ['default', 'b']
+const EMAILS = ['user1@example.org', 'user2@example.org', 'x@example.org', 'y@example.org']
+const STEPS = ['clean', 'cordon', 'uncordon', 'retry'] as const
+export const CLAIM_MS = 1_000
+const requestId = 'r'
+
+/** What a worker was told to work on. */
+export interface Claimed {
+  readonly state: WorkState
+  readonly vmId: number
+  readonly claim: number
+}
+
+/** What is there before a batch: moves are made concrete by it. */
+export interface Situation {
+  readonly tables: MemoryTables
+  readonly claimed: readonly Claimed[]
+}
+
+/** What somebody does next: numbers that `commandOf` makes a command of. */
+export interface Move {
+  readonly kind: CommandKind
+  /** Picks who does it. */
+  readonly by: number
+  /** Picks whom or what it is done to. */
+  readonly at: number
+  /** Picks how much, or how. */
+  readonly how: number
+  readonly flag: boolean
+}
+
+/** How often each command is drawn. */
+export const WEIGHTS: Record<CommandKind, number> = {
+  createUser: 2,
+  changeUser: 2,
+  deleteUser: 1,
+  releaseLeaver: 3,
+  sizePool: 3,
+  growPool: 4,
+  shrinkPool: 3,
+  checkout: 8,
+  checkIn: 6,
+  maintain: 6,
+  deleteVm: 2,
+  claimWork: 6,
+  reportWork: 8,
+  beginReset: 1,
+  continueReset: 3,
+}
+
+const any = fc.nat(1_000)
+const move: fc.Arbitrary<Move> = fc.record({
+  kind: fc.oneof(
+    ...(Object.entries(WEIGHTS) as [CommandKind, number][]).map(([kind, weight]) => ({
+      weight,
+      arbitrary: fc.constant(kind),
+    })),
+  ),
+  by: any,
+  at: any,
+  how: any,
+  flag: fc.boolean(),
+})
+
+function pick<T>(list: readonly T[], at: number): T | undefined {
+  return list[at % Math.max(1, list.length)]
+}
+
+/** Somebody who may call: mostly a user who is there, with the credentials that they have. */
+function actorIn({ tables }: Situation, at: number) {
+  const user = pick([...tables.users.values()], at)
+  const stale = at % 17 === 0 ? 1 : 0
+  return { userId: user?.id ?? 1, credentialVersion: (user?.credentialVersion ?? 1) - stale }
+}
+
+function adminIn({ tables }: Situation, at: number) {
+  const admins = [...tables.users.values()].filter(
+    ({ role, state }) => role === 'admin' && state === 'active',
+  )
+  const admin = pick(admins, at)
+  return { userId: admin?.id ?? 1, credentialVersion: admin?.credentialVersion ?? 1 }
+}
+
+function userIn({ tables }: Situation, at: number): number {
+  return pick([...tables.users.keys()], at) ?? 1
+}
+
+function poolIn({ tables }: Situation, at: number): number {
+  return pick([...tables.pools.keys()], at) ?? 1
+}
+
+function vmIn({ tables }: Situation, at: number): Vm {
+  return pick([...tables.vms.values()], at) ?? aVm(1)
+}
+
+function sliceOf(how: number): number {
+  return [1, 2, 100][how % 3] ?? 1
+}
+
+export function commandOf(now: Situation, { kind, by, at, how, flag }: Move): Command {
+  const email = EMAILS[how % EMAILS.length] ?? ''
+  const vmId = vmIn(now, at).id
+  const poolId = poolIn(now, at)
+  const machinesMax = sliceOf(how)
+  const commands: { [K in CommandKind]: () => CommandOf<K> } = {
+    createUser: () => ({
+      kind: 'createUser',
+      actor: by % 5 === 0 ? null : adminIn(now, by),
+      mayBeFirst: by % 7 !== 0,
+      name: 'New',
+      email,
+      role: flag ? 'admin' : 'user',
+      passwordHash: 'hash',
+      requestId,
+    }),
+    changeUser: () => ({
+      kind: 'changeUser',
+      actor: by % 2 === 0 ? adminIn(now, by) : actorIn(now, by),
+      userId: userIn(now, at),
+      name: how % 5 === 0 ? 'Changed' : null,
+      email: how % 3 === 0 ? null : email,
+      passwordHash: flag ? 'new hash' : null,
+      requestId,
+    }),
+    deleteUser: () => ({ kind: 'deleteUser', actor: adminIn(now, by), userId: userIn(now, at), requestId }),
+    releaseLeaver: () => ({ kind: 'releaseLeaver', userId: userIn(now, at), machinesMax }),
+    sizePool: () => ({
+      kind: 'sizePool',
+      actor: adminIn(now, by),
+      pool: pick(POOLS, at) ?? '',
+      size: how % 10,
+      policy: { typeMix: EVEN_MIX, cleaning: flag ? 'automatic' : 'manual', provider: 'simulated' },
+      requestId,
+    }),
+    growPool: () => ({ kind: 'growPool', poolId, machinesMax, claimMs: CLAIM_MS }),
+    shrinkPool: () => ({ kind: 'shrinkPool', poolId, machinesMax }),
+    checkout: () => ({
+      kind: 'checkout',
+      actor: actorIn(now, by),
+      pool: (how % 4 === 0 ? pick(POOLS, at) : undefined) ?? 'default',
+      vmId: flag ? vmId : null,
+      type: by % 3 === 0 ? (pick(VM_TYPE_NAMES, how) ?? null) : null,
+      requestId,
+    }),
+    checkIn: () => checkInOf(now, at, how),
+    maintain: () => ({
+      kind: 'maintain',
+      actor: adminIn(now, by),
+      vmId,
+      step: pick(STEPS, how) ?? 'clean',
+      requestId,
+    }),
+    deleteVm: () => ({ kind: 'deleteVm', actor: adminIn(now, by), vmId, requestId }),
+    claimWork: () => ({
+      kind: 'claimWork',
+      poolId,
+      state: pick(WORK_STATES, how) ?? 'deleting',
+      machinesMax: 100,
+      claimMs: CLAIM_MS,
+    }),
+    reportWork: () =>
+      reportOf(now, at, how % 5, flag || by % 3 > 0 ? 'ok' : how % 2 ? 'failed' : 'permanent'),
+    beginReset: () => ({
+      kind: 'beginReset',
+      actor: by % 3 === 0 ? adminIn(now, by) : null,
+      allowed: false,
+      requestId,
+    }),
+    continueReset: () => ({ kind: 'continueReset', machinesMax }),
+  }
+  return commands[kind]()
+}
+
+/** A check-in, mostly by the holder. */
+function checkInOf(now: Situation, at: number, how: number): CommandOf<'checkIn'> {
+  const held = [...now.tables.vms.values()].filter(({ holderId }) => holderId !== null)
+  const vm = pick(held, at) ?? vmIn(now, at)
+  const holder = now.tables.users.get(vm.holderId ?? 1)
+  return {
+    kind: 'checkIn',
+    actor: { userId: holder?.id ?? 1, credentialVersion: holder?.credentialVersion ?? 1 },
+    vmId: vm.id,
+    generation: how % 3 === 0 ? null : vm.generation - (how % 2),
+    requestId,
+  }
+}
+
+/** A report of some of the machines that were claimed in one state, however long ago. */
+function reportOf({ claimed }: Situation, at: number, more: number, what: string): CommandOf<'reportWork'> {
+  const first = pick(claimed, at)
+  if (first === undefined) return { kind: 'reportWork', state: 'maintenance', results: [] }
+  const alike = claimed.filter(({ state }) => state === first.state)
+  const from = alike.indexOf(first)
+  const vmIds = new Set<number>()
+  const results: WorkResult[] = []
+  for (const { vmId, claim } of alike.slice(from, from + 1 + more)) {
+    if (vmIds.has(vmId)) continue
+    vmIds.add(vmId)
+    if (what === 'ok') results.push({ vmId, claim, ok: true })
+    else results.push({ vmId, claim, ok: false, failure: 'no', permanent: what === 'permanent' })
+  }
+  return { kind: 'reportWork', state: first.state, results }
+}
+
+/** What workers learn from an answer. */
+export function claimedIn(command: Command, answer: unknown): Claimed[] {
+  if (isRefusal(answer)) return []
+  if (command.kind === 'claimWork')
+    return (answer as { claimed: Vm[] }).claimed.map((vm) => ({
+      state: command.state,
+      vmId: vm.id,
+      claim: vm.claim,
+    }))
+  if (command.kind === 'growPool')
+    return (answer as { planned: Vm[] }).planned.map((vm) => ({
+      state: 'provisioning',
+      vmId: vm.id,
+      claim: vm.claim,
+    }))
+  return []
+}
+
+/** A history: the moves of each batch, and how much time passes before it. */
+export type History = readonly (readonly [readonly Move[], number])[]
+
+export const histories: fc.Arbitrary<History> = fc.array(
+  fc.tuple(fc.array(move, { minLength: 1, maxLength: 6 }), fc.nat(1_500)),
+  {
+    minLength: 1,
+    maxLength: 30,
+  },
+)
+
+/** An installation that has been in use for a while, or that is new. */
+export function worldOf(used: boolean): World {
+  if (!used) return new World({ users: [], pools: [] })
+  const vms = vmsOf('ready', 'leased', 'maintenance', 'ready', 'leased', 'ready', 'failed', 'ready').map(
+    (vm, i) => ({ ...vm, type: VM_TYPE_NAMES[i % 4] ?? 'small' }),
+  )
+  const users = [aUser(1), aUser(2), aUser(3), aUser(4, { role: 'admin' })]
+  return new World({ users, vms, pools: [aPool({ target: 8, cleaning: 'automatic' })] })
+}
+
+/** The command without a limit to how much it does, where it is free to choose which machines it begins with. */
+export function wholly(command: Command): Command {
+  const chooses = command.kind === 'releaseLeaver' || command.kind === 'continueReset'
+  return chooses ? { ...command, machinesMax: 100 } : command
+}
+
+/** An answer without the order in which claimed machines come. */
+export function comparable(answer: unknown): unknown {
+  if (typeof answer !== 'object' || answer === null || !('claimed' in answer)) return answer
+  return { ...answer, claimed: (answer.claimed as Vm[]).toSorted((a, b) => a.id - b.id) }
+}
