@@ -6,13 +6,14 @@ import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { createApp } from '../http/app.ts'
 import { createMetrics } from '../http/metrics.ts'
+import { stopHttp, UnderWay } from '../http/stop.ts'
 import { simulatedProvider } from '../provider/simulated.ts'
 import { type Berth, openBerth } from '../service/berth.ts'
 import { LANE_SETTINGS, type LaneSettings } from '../service/lane.ts'
 import type { Schedule } from '../service/schedule.ts'
 import type { Store } from '../store/port.ts'
 import { openSqliteStore } from '../store/sqlite/store.ts'
-import { startWorkers, type Workers } from '../worker/workers.ts'
+import { startWorkers } from '../worker/workers.ts'
 import type { ServeSettings } from './settings.ts'
 import { randomBytes, systemSchedule } from './system.ts'
 
@@ -41,9 +42,6 @@ export interface Server {
 
 /** Password hashes at the same time: more than this only take memory and turns from each other. */
 const HASHES_MAX = 2
-
-/** How long a stop waits for requests under way before it cuts their connections. */
-const STOP_MS_MAX = 35_000
 
 /** Starts a server. Throws `StoreRefusesToOpen`, or the system's error when it cannot listen. */
 export async function startServer(options: ServerOptions): Promise<Server> {
@@ -92,11 +90,13 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     sleep: (ms, signal) => schedule.sleep(ms, signal),
   })
   let stopping = false
+  const underWay = new UnderWay()
   const app = createApp(berth, {
     log,
     metrics,
     hostNames: [hostname(), settings.host, ...settings.allowedHosts],
     requestIdPrefix: randomBytes(4).toString('hex'),
+    underWay,
     stopping: () => stopping,
     originalApi: settings.originalApi === 'on',
   })
@@ -117,27 +117,13 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     setupCode,
     async stop() {
       stopping = true
-      await stop(app, workers, berth, store, schedule)
+      await stopHttp(app, underWay, schedule)
+      // Requests under way may have waited for the workers, so these stop after them.
+      await workers.stop()
+      await berth.drain()
+      await store.close()
     },
   }
-}
-
-async function stop(
-  app: FastifyInstance,
-  workers: Workers,
-  berth: Berth,
-  store: Store,
-  schedule: Schedule,
-): Promise<void> {
-  const closed = new AbortController()
-  const cut = schedule.sleep(STOP_MS_MAX, closed.signal).then(() => app.server.closeAllConnections())
-  // Requests under way may wait for the workers, so these stop after them.
-  await app.close()
-  closed.abort()
-  await cut
-  await workers.stop()
-  await berth.drain()
-  await store.close()
 }
 
 function urlOf(app: FastifyInstance): string {

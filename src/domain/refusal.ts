@@ -64,6 +64,10 @@ export const REFUSALS = {
         ? `${d.field} must be ${d.allowed}`
         : `${d.field} ${quote(d.value)} is not allowed: it must be ${d.allowed}`,
   },
+  expectation_unknown: {
+    status: 417,
+    text: (d: { expect: string }) => `Expect ${quote(d.expect)} cannot be met, only 100-continue`,
+  },
   route_unknown: {
     status: 404,
     text: (d: { method: string; path: string }) => `there is no ${d.method} ${quote(d.path)}`,

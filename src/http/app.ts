@@ -3,6 +3,7 @@
  * origin check (guard.ts), the body's limit and parsing, the route; each may end it with a refusal. Whatever a route throws
  * is a bug: it is logged with the request's id and answered 500 without detail.
  */
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -17,6 +18,7 @@ import { Guard } from './guard.ts'
 import type { Metrics } from './metrics.ts'
 import { operationRoutes } from './operations.ts'
 import { originalRoutes } from './original/routes.ts'
+import type { UnderWay } from './stop.ts'
 
 export interface AppSettings {
   readonly log: Logger
@@ -25,6 +27,7 @@ export interface AppSettings {
   readonly hostNames: readonly string[]
   /** Begins every request id: tells processes apart. */
   readonly requestIdPrefix: string
+  readonly underWay: UnderWay
   /** True once the server is stopping: /readyz then says no. */
   readonly stopping: () => boolean
   /** Whether the original API is served. */
@@ -56,7 +59,10 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 1_000 },
+    // The guard answers it, with a message.
+    http: { requireHostHeader: false },
     frameworkErrors: (error, request, reply) => {
+      reply.header('x-request-id', request.id)
       const no =
         error.code === 'FST_ERR_BAD_URL'
           ? refusal('path_invalid')
@@ -71,6 +77,18 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
     const methods = routes.get(route.url) ?? new Set()
     routes.set(route.url, methods)
     for (const method of [route.method].flat()) methods.add(method)
+  })
+
+  settings.underWay.follow(app)
+  app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+    const no = refusal('expectation_unknown', { expect: String(request.headers.expect) })
+    const text = JSON.stringify({ message: no.message })
+    response.writeHead(no.status, {
+      'content-type': 'application/json; charset=utf-8',
+      'content-length': Buffer.byteLength(text),
+      connection: 'close',
+    })
+    response.end(text)
   })
 
   app.addHook('onRequest', (request, reply, next) => {
@@ -176,9 +194,10 @@ async function rawBody(request: FastifyRequest): Promise<unknown | Refusal> {
   let bytes = 0
   for await (const chunk of request.raw) {
     bytes += (chunk as Buffer).length
-    if (bytes > BODY_BYTES_MAX) return refusal('body_too_large', { bytesMax: BODY_BYTES_MAX })
-    chunks.push(chunk as Buffer)
+    // The rest is read and dropped, so that the connection is in order for the answer.
+    if (bytes <= BODY_BYTES_MAX) chunks.push(chunk as Buffer)
   }
+  if (bytes > BODY_BYTES_MAX) return refusal('body_too_large', { bytesMax: BODY_BYTES_MAX })
   if (bytes === 0) return undefined
   try {
     return JSON.parse(Buffer.concat(chunks).toString())

@@ -45,7 +45,8 @@ export class Guard {
    * mark it. So no browser may. Refused: `foreign_request`.
    */
   judgeNoBrowser(headers: IncomingHttpHeaders): Refusal | null {
-    const marks = ['origin', 'referer', 'cookie', 'sec-fetch-site', 'sec-fetch-mode', 'sec-fetch-dest']
+    // Not sec-fetch-mode: fetch in Node.js sends that as well.
+    const marks = ['origin', 'referer', 'cookie', 'sec-fetch-site', 'sec-fetch-dest']
     const mark = marks.find((name) => headers[name] !== undefined)
     if (mark !== undefined) return refusal('foreign_request', { origin: `${mark}: ${String(headers[mark])}` })
     if (headers['user-agent']?.startsWith('Mozilla/'))

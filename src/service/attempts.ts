@@ -87,8 +87,19 @@ function pair(userId: number, address: string): string {
   return `${userId} ${networkOf(address)}`
 }
 
-/** Whoever has one IPv6 address usually has its whole /64. */
+/** Whoever has one IPv6 address usually has its whole /64; an IPv4 address stands for itself, also when mapped. */
 function networkOf(address: string): string {
-  if (!address.includes(':') || address.startsWith('::')) return address
-  return address.split(':').slice(0, 4).join(':')
+  if (!address.includes(':')) return address
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
+  if (mapped !== null) return mapped[1] ?? address
+  const [head = '', tail] = (address.split('%', 1)[0] ?? '').split('::')
+  const groups = (part: string) => (part === '' ? [] : part.split(':'))
+  const before = groups(head)
+  const after = groups(tail ?? '')
+  const zeros = tail === undefined ? 0 : Math.max(0, 8 - before.length - after.length)
+  const all = [...before, ...Array<string>(zeros).fill('0'), ...after]
+  return all
+    .slice(0, 4)
+    .map((group) => group.toLowerCase().replace(/^0+(?=.)/, ''))
+    .join(':')
 }

@@ -66,7 +66,8 @@ export class Credentials {
    * `too_many_attempts`, `overloaded`.
    */
   verify(userId: number, password: string, address: string): Promise<Caller | Refusal> {
-    const key = `${userId} ${address} ${this.#mac(password).toString('base64')}`
+    // A check that began before somebody changed says nothing about attempts after it.
+    const key = `${this.#forgettings} ${userId} ${address} ${this.#mac(password).toString('base64')}`
     const known = this.#checking.get(key)
     if (known !== undefined) return known
     const checking = this.#verify(userId, password, address).finally(() => this.#checking.delete(key))

@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import fc from 'fast-check'
 import { decide, needsOf } from '../../src/domain/command.ts'
 import type { Event, NewEvent } from '../../src/domain/event.ts'
@@ -19,11 +20,12 @@ import type { Store, VmFilter, VmListing } from '../../src/store/port.ts'
 import { type Claimed, claimedIn, commandOf, comparable, histories, wholly } from '../support/histories.ts'
 import { aPool, aUser, aVm, counts, NOW_MS, vmsOf, World } from '../support/world.ts'
 
-export interface OpenedStore {
+interface OpenedStore {
   readonly store: Store
   /** All lease rows, for a store that lets a test look at them: reads do not show them yet. */
   readonly leases: (() => LeaseChange[]) | null
-  close(): Promise<void>
+  /** Removes what a closed store leaves behind. */
+  remove(): Promise<void>
 }
 
 export interface StoreUnderTest {
@@ -49,9 +51,10 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
   }
 
   async function end(): Promise<void> {
-    const { close } = opened ?? { close: async () => {} }
+    const before = opened
     opened = null
-    await close()
+    await before?.store.close()
+    await before?.remove()
   }
 
   afterEach(end)
@@ -603,6 +606,34 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
     })
   })
 
+  describe(`${name}: the end`, () => {
+    /** An opened store whose end is up to the test. */
+    async function ending(test: (store: Store) => Promise<void>): Promise<void> {
+      const store = await fresh()
+      const { remove } = opened ?? assert.fail()
+      opened = null
+      await test(store)
+      await remove()
+    }
+
+    it('waits for the batch that is under way', () =>
+      ending(async (store) => {
+        const batch = await store.begin(new Needs())
+        const set = new WorkingSet(batch.rows)
+        set.apply({ users: [aUser(1)], events: [EVENT] })
+        const closing = store.close()
+        const committed = await soon(batch.commit(set))
+        assert.equal(committed.lastEventId, 1)
+        await soon(closing)
+      }))
+
+    it('lets nothing begin after it', () =>
+      ending(async (store) => {
+        await soon(store.close())
+        await assert.rejects(soon(store.begin(new Needs())), (error: Error) => error.message !== LATE)
+      }))
+  })
+
   describe(`${name}: time`, () => {
     it('is the clock’s, and never runs backwards when the clock does', async () => {
       const store = await fresh()
@@ -955,4 +986,12 @@ function texts(events: readonly Event[]): string[] {
       JSON.stringify(Object.entries(event).sort(([a], [b]) => a.localeCompare(b))),
     )
     .sort()
+}
+
+const LATE = 'no answer within two seconds'
+
+/** Fails when `promise` is never kept: an answer that does not come must not hold up the tests. */
+function soon<T>(promise: Promise<T>): Promise<T> {
+  const late = setTimeout(2_000, null, { ref: false }).then(() => assert.fail(LATE))
+  return Promise.race([promise, late])
 }

@@ -24,7 +24,7 @@ const STORES: StoreUnderTest[] = [
       return {
         store,
         leases: () => [...store.tables.leases.values()],
-        close: () => store.close(),
+        remove: async () => {},
       }
     },
   },
@@ -33,22 +33,19 @@ const STORES: StoreUnderTest[] = [
     histories: 60,
     async open(now) {
       const store = await openSqliteStore({ folder: null, now, pause })
-      return { store, leases: null, close: () => store.close() }
+      return { store, leases: null, remove: async () => {} }
     },
   },
   {
     name: 'SQLite in a folder',
-    histories: 5,
+    histories: 3,
     async open(now) {
       const folder = await mkdtemp(join(tmpdir(), 'berth-store-'))
       const store = await openSqliteStore({ folder, now, pause })
       return {
         store,
         leases: () => leasesIn(folder),
-        async close() {
-          await store.close()
-          await rm(folder, { recursive: true, force: true })
-        },
+        remove: () => rm(folder, { recursive: true, force: true }),
       }
     },
   },

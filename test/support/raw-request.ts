@@ -18,6 +18,9 @@ interface RawRequest {
   readonly agent?: Agent | false
 }
 
+/** A server that is silent for so long has forgotten the request. */
+const SILENCE_MS_MAX = 15_000
+
 /** Sends a request as it is given, without anything of its own but Host and Content-Length. */
 export function rawRequest(
   url: string,
@@ -35,6 +38,7 @@ export function rawRequest(
       headers: { ...length, ...headers },
       ...(agent === undefined ? {} : { agent }),
     })
+    sent.setTimeout(SILENCE_MS_MAX, () => sent.destroy(new Error(`silence for ${SILENCE_MS_MAX} ms`)))
     sent.once('error', reject)
     sent.once('response', (reply) => {
       const chunks: Buffer[] = []

@@ -14,6 +14,9 @@ import type { Reply } from './test-server.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
+/** Where node keeps what it has compiled of the program: it then starts in half the time. */
+const COMPILED = fileURLToPath(new URL('../../node_modules/.cache/compiled', import.meta.url))
+
 export interface Exit {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
@@ -78,7 +81,11 @@ export function startProgram(args: readonly string[], settings: ProgramSettings 
   const outer = Object.entries(process.env).filter(([name]) => !/^(BERTH_|NODE_TEST_)/.test(name))
   const child = spawn(command, rest, {
     cwd: cwd ?? process.cwd(),
-    env: { ...Object.fromEntries(outer), ...env },
+    env: {
+      ...Object.fromEntries(outer),
+      ...(main === MAIN ? { NODE_COMPILE_CACHE: COMPILED } : {}),
+      ...env,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   running.add(child)
