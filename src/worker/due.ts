@@ -60,6 +60,7 @@ async function claimSlice(
   if (pool !== null && claimed.length > 0)
     tasks.start(place, async () => {
       await report(settings, state, await callProvider(settings, state, pool, claimed))
+      return true
     })
   return true
 }

@@ -34,21 +34,30 @@ export function fitSweep(settings: DueSettings): Sweep {
   }
 }
 
-/** Plans and makes slices until nothing is missing. */
-async function grow(settings: DueSettings, { pool }: PoolReading): Promise<void> {
+/** Plans and makes slices until nothing is missing. True when it made some. */
+async function grow(settings: DueSettings, { pool }: PoolReading): Promise<boolean> {
   const { submit, machinesMax, claimMs, stopping } = settings
+  let grown = false
   while (!stopping.aborted) {
     const answer = await submit({ kind: 'growPool', poolId: pool.id, machinesMax, claimMs })
-    if (isRefusal(answer) || answer.pool === null || answer.planned.length === 0) return
+    if (isRefusal(answer) || answer.pool === null || answer.planned.length === 0) return grown
+    grown = true
     const results = await callProvider(settings, 'provisioning', answer.pool, answer.planned)
     await report(settings, 'provisioning', results)
   }
+  return grown
 }
 
-/** Marks slices until no surplus can be removed. */
-async function shrink({ submit, machinesMax, stopping }: DueSettings, { pool }: PoolReading): Promise<void> {
+/** Marks slices until no surplus can be removed. True when it marked some. */
+async function shrink(
+  { submit, machinesMax, stopping }: DueSettings,
+  { pool }: PoolReading,
+): Promise<boolean> {
+  let shrunk = false
   while (!stopping.aborted) {
     const answer = await submit({ kind: 'shrinkPool', poolId: pool.id, machinesMax })
-    if (isRefusal(answer) || answer.removed === 0) return
+    if (isRefusal(answer) || answer.removed === 0) return shrunk
+    shrunk = true
   }
+  return shrunk
 }

@@ -151,7 +151,7 @@ describe('what a sweep has started', () => {
     const task = gate()
     let started = false
     const sweep = running(async (tasks) => {
-      if (!started) tasks.start('a', () => task.opened)
+      if (!started) tasks.start('a', () => task.opened.then(() => true))
       started = true
       return WAKE
     })
@@ -179,7 +179,7 @@ describe('what a sweep has started', () => {
     const tasks = new Tasks(() => {})
     const task = gate()
     assert.equal(tasks.has('a'), false)
-    tasks.start('a', () => task.opened)
+    tasks.start('a', () => task.opened.then(() => true))
     assert.deepEqual([tasks.has('a'), tasks.has('b')], [true, false])
     task.open()
     await tasks.allEnded()
@@ -205,7 +205,7 @@ describe('ending a sweep', () => {
   it('waits for what it has started, and starts nothing more', async () => {
     const task = gate()
     const sweep = running(async (tasks) => {
-      if (!tasks.has('a')) tasks.start('a', () => task.opened)
+      if (!tasks.has('a')) tasks.start('a', () => task.opened.then(() => true))
       return WAKE
     })
     await sweep.clock.advance(0)

@@ -6,7 +6,7 @@
 import type { Feed } from '../service/feed.ts'
 import type { Schedule } from '../service/schedule.ts'
 
-/** When to sweep again: at once, at a time, or when woken; also when a task that was started has ended. */
+/** When to sweep again: at once, at a time, or when woken; also when a task has ended that asks for it. */
 export type NextSweep = { readonly at: 'once' } | { readonly at: 'wake' } | { readonly atMs: number }
 
 export interface Sweep {
@@ -18,9 +18,12 @@ export interface Sweep {
 export class Tasks {
   readonly #running = new Map<string, Promise<void>>()
   readonly #failed: (error: unknown) => void
+  #again = () => {}
+  #asked: Promise<void> = Promise.resolve()
 
   constructor(failed: (error: unknown) => void) {
     this.#failed = failed
+    this.#listen()
   }
 
   has(key: string): boolean {
@@ -31,16 +34,34 @@ export class Tasks {
     return this.#running.size
   }
 
-  start(key: string, task: () => Promise<void>): void {
+  /** Starts a task. It tells whether there may be more to do at once: not when it was refused or found nothing. */
+  start(key: string, task: () => Promise<boolean>): void {
     const running = task()
-      .catch(this.#failed)
-      .finally(() => this.#running.delete(key))
+      .catch((error: unknown) => {
+        this.#failed(error)
+        return false
+      })
+      .then((more) => {
+        this.#running.delete(key)
+        if (more) this.#again()
+      })
     this.#running.set(key, running)
   }
 
-  /** Resolves when one of the running tasks has ended; never when none runs. */
-  oneEnded(): Promise<void> {
-    return this.#running.size === 0 ? new Promise(() => {}) : Promise.race(this.#running.values())
+  /** Resolves when a task has ended that asks for another sweep. */
+  askedForMore(): Promise<void> {
+    return this.#asked
+  }
+
+  /** Forgets what tasks asked for until now: a sweep is about to look. */
+  forgetAsked(): void {
+    this.#listen()
+  }
+
+  #listen(): void {
+    this.#asked = new Promise((resolve) => {
+      this.#again = resolve
+    })
   }
 
   async allEnded(): Promise<void> {
@@ -69,12 +90,13 @@ export async function runSweep(sweep: Sweep, surroundings: SweepSurroundings): P
     signal.addEventListener('abort', stop)
     // Listening begins before the sweep looks, so what happens in between is not missed.
     const work = feed.work(woken.signal)
+    tasks.forgetAsked()
     try {
       const next = await sweep.run(tasks)
       if ('at' in next && next.at === 'once') continue
       const sleepMs = 'atMs' in next ? Math.max(0, next.atMs - schedule.now()) : SLEEP_MS_MAX
       const slept = schedule.sleep(Math.min(SLEEP_MS_MAX, sleepMs), woken.signal)
-      await Promise.race([work, tasks.oneEnded(), slept])
+      await Promise.race([work, tasks.askedForMore(), slept])
     } catch (error) {
       failed(sweep.name, error)
       await schedule.sleep(PAUSE_AFTER_FAILURE_MS, woken.signal)

@@ -80,6 +80,7 @@ class SqliteStore implements Store {
   readonly #folder: DataFolder | null
   #lastNowMs: number
   #turn: Promise<void> = Promise.resolve()
+  #closed = false
 
   constructor(settings: SqliteSettings, writer: WriterPort, reader: SqliteReader, folder: DataFolder | null) {
     this.#settings = settings
@@ -91,6 +92,7 @@ class SqliteStore implements Store {
   }
 
   async begin(needs: Needs): Promise<Batch> {
+    if (this.#closed) throw new Error('the store is closed')
     // One batch at a time: the next is loaded behind the commit or release of the one before.
     const before = this.#turn
     let over = () => {}
@@ -110,6 +112,8 @@ class SqliteStore implements Store {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
+    await this.#turn
     await this.#writer.call({ do: 'close' })
     this.#reader.close()
     this.#folder?.release()
