@@ -184,6 +184,15 @@ describe('a late report', () => {
     ])
   })
 
+  it('of a claim that was reported already changes nothing, though the machine still waits for its next try', () => {
+    const world = new World({ vms: [busy(1, 'maintenance')] })
+    accepted(world.run(report('maintenance', failed(1, 2))))
+    const waiting = world.vm(1)
+    for (const result of [ok(1, 2), failed(1, 2)])
+      assert.deepEqual(accepted(world.run(report('maintenance', result))), late)
+    assert.deepEqual(world.vm(1), waiting)
+  })
+
   it('of a cleaning before the machine was used again does not count for the cleaning after it', () => {
     const world = new World({ vms: [busy(1, 'maintenance')] })
     const requestId = 'r'
@@ -285,6 +294,15 @@ describe('work that failed', () => {
       if (attempt % 3 !== 0) accepted(world.run(report('deleting', failed(1, attempt, attempt % 2 === 0))))
       assert.equal(world.vm(1).state, 'deleting')
     }
+  })
+
+  it('because its server was stopped does not count, and is due at once, even if it was the last try', () => {
+    const world = new World({ vms: [busy(1, 'maintenance', { attempts: ATTEMPTS_MAX })] })
+    accepted(world.run(report('maintenance', { ...failed(1, 2), interrupted: true } as WorkResult)))
+    const { state, dueAtMs, attempts, busyUntilMs } = world.vm(1)
+    assert.deepEqual([state, dueAtMs, attempts], ['maintenance', NOW_MS, ATTEMPTS_MAX - 1])
+    assert.equal(busyUntilMs, null)
+    assert.deepEqual(world.tables.events, [])
   })
 
   it('of one machine leaves those beside it ready', () => {

@@ -162,6 +162,14 @@ describe('applying changes', () => {
     assert.deepEqual(set.events, [EVENT])
   })
 
+  it('has a machine that changed and then went only go', () => {
+    const set = loaded({ vms: vmsOf('deleting') })
+    set.apply(changes({ vms: [aVm(1, { state: 'deleting', claim: 2 })] }))
+    set.apply(changes({ gone: [aVm(1, { state: 'deleting', claim: 2 })] }))
+    assert.deepEqual([[...set.changedVms.keys()], [...set.goneVms]], [[], [1]])
+    assert.equal(set.vm(1), undefined)
+  })
+
   it('says that a new row is new though it changes again in the same batch', () => {
     const set = loaded({})
     set.apply(changes({ users: [aUser(9)] }))
@@ -253,7 +261,7 @@ describe('leases', () => {
 describe('wiping', () => {
   it('leaves nothing of the rows and of what was to be saved, but what comes after it', () => {
     const set = loaded({ vms: vmsOf('ready') })
-    set.apply(changes({ users: [aUser(9)], vms: [aVm(2)] }))
+    set.apply(changes({ users: [aUser(9)], vms: [aVm(2), leased(aVm(1), 2)] }))
     set.apply({ wipe: true, installation: FIRST_DAY, events: [{ type: 'installation.reset', actorId: 1 }] })
     assert.equal(set.wiped, true)
     assert.deepEqual(set.census, { users: 0, vms: 0 })
@@ -266,6 +274,7 @@ describe('wiping', () => {
     )
     assert.equal(set.lowestReady(1, null), undefined)
     assert.deepEqual([set.changedUsers.size, set.changedPools.size, set.changedVms.size], [0, 0, 0])
+    assert.deepEqual([set.goneVms.size, set.leases.length], [0, 0])
     assert.deepEqual(set.events, [{ type: 'installation.reset', actorId: 1 }])
   })
 
