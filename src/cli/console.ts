@@ -28,7 +28,7 @@ export async function runConsole(): Promise<void> {
     randomBytes,
     lane: LANE_SETTINGS,
     poolPolicy: { typeMix: EVEN_MIX, cleaning: 'automatic', provider: 'simulated' },
-    setupCode: null,
+    setupCode: () => null,
     allowReset: true,
     hashesMax: 1,
   })

@@ -8,7 +8,7 @@ export async function serve(settings: ServeSettings): Promise<void> {
   const log: Logger = pino({ level: settings.logLevel, base: null })
   let server: Server
   try {
-    server = await startServer({ settings, log, onLost: () => process.exit(1) })
+    server = await startServer({ settings, log, tellSetupCode, onLost: () => process.exit(1) })
   } catch (error) {
     const line = operatorLine(error, settings)
     if (line === null) throw error
@@ -21,11 +21,14 @@ export async function serve(settings: ServeSettings): Promise<void> {
     log.warn(
       'the reads of the original API need no credentials, and this address can be reached from outside; --original-api off turns that API off',
     )
-  if (server.setupCode !== null)
-    process.stderr.write(
-      `berth: there are no users yet. The first POST /user needs the header X-Setup-Code: ${server.setupCode}\n`,
-    )
   stopOnSignals(server, log)
+}
+
+/** Not in the log: whoever can read logs should not become admin by it. */
+function tellSetupCode(code: string): void {
+  process.stderr.write(
+    `berth: there are no users yet. The first POST /user needs the header X-Setup-Code: ${code}\n`,
+  )
 }
 
 function stopOnSignals(server: Server, log: Logger): void {

@@ -26,6 +26,8 @@ export interface ServerOptions {
   readonly commitDelayMs?: number
   /** Adds routes; for measuring only. */
   readonly extend?: (app: FastifyInstance) => void
+  /** Told the setup code while there are no users: at the start, and after each reset. */
+  readonly tellSetupCode?: (code: string) => void
   /** Told when the store is lost and the process should end. */
   readonly onLost?: (error: Error) => void
 }
@@ -34,7 +36,7 @@ export interface Server {
   readonly berth: Berth
   /** Where it listens, as http://host:port. */
   readonly url: string
-  /** What the first user has to present; null when no code is asked for. */
+  /** What the first user has to present while there are no users; null when no code is asked for. */
   readonly setupCode: string | null
   /** Stops accepting, finishes what is under way, closes the store. */
   stop(): Promise<void>
@@ -67,8 +69,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
 
 async function compose(options: ServerOptions, store: Store, schedule: Schedule): Promise<Server> {
   const { settings, log } = options
-  const setupCode =
-    isLoopback(settings.host) || (await store.reads.anyUser()) ? null : randomBytes(16).toString('hex')
+  // On an address that others reach, a stranger must not become the first user: at the start, or after a reset.
+  const newSetupCode = () => (isLoopback(settings.host) ? null : randomBytes(16).toString('hex'))
+  let setupCode = newSetupCode()
+  const tellSetupCode = () => {
+    if (setupCode !== null) options.tellSetupCode?.(setupCode)
+  }
   let berth: Berth | undefined
   const metrics = createMetrics({ reads: () => store.reads, waiting: () => berth?.waiting() ?? 0 })
   berth = await openBerth({
@@ -77,7 +83,11 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     randomBytes,
     lane: options.lane ?? LANE_SETTINGS,
     poolPolicy: { typeMix: settings.typeMix, cleaning: settings.poolCleaning, provider: 'simulated' },
-    setupCode,
+    setupCode: () => setupCode,
+    wiped() {
+      setupCode = newSetupCode()
+      tellSetupCode()
+    },
     allowReset: settings.allowReset,
     hashesMax: HASHES_MAX,
     measured: (batch) => metrics.batch(batch),
@@ -102,6 +112,7 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
   })
   options.extend?.(app)
   await app.listen({ host: settings.host, port: settings.port })
+  if (!(await store.reads.anyUser())) tellSetupCode()
   const workers = startWorkers({
     submit: berth.submit,
     reads: store.reads,
@@ -114,7 +125,9 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
   return {
     berth,
     url: urlOf(app),
-    setupCode,
+    get setupCode() {
+      return setupCode
+    },
     async stop() {
       stopping = true
       await stopHttp(app, underWay, schedule)

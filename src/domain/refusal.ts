@@ -55,6 +55,12 @@ export const REFUSALS = {
     status: 413,
     text: (d: { bytesMax: number }) => `the body is larger than ${d.bytesMax} bytes`,
   },
+  head_too_large: { status: 431, text: () => 'the head of the request is larger than this server reads' },
+  request_slow: { status: 408, text: () => 'the request did not arrive in time' },
+  request_unreadable: {
+    status: 400,
+    text: (d: { reason: string }) => `this is no HTTP request: ${d.reason}`,
+  },
   path_invalid: { status: 400, text: () => 'the path is not valid percent-encoded text' },
   field_missing: { status: 400, text: (d: { field: string }) => `${d.field} is missing` },
   field_invalid: {

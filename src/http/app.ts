@@ -3,7 +3,8 @@
  * origin check (guard.ts), the body's limit and parsing, the route; each may end it with a refusal. Whatever a route throws
  * is a bug: it is logged with the request's id and answered 500 without detail.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
 import fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -12,7 +13,7 @@ import fastify, {
   LogController,
 } from 'fastify'
 import type { Logger } from 'pino'
-import { type Refusal, refusal } from '../domain/refusal.ts'
+import { Refusal, type RefusalCode, refusal } from '../domain/refusal.ts'
 import type { Berth } from '../service/berth.ts'
 import { Guard } from './guard.ts'
 import type { Metrics } from './metrics.ts'
@@ -59,6 +60,7 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 1_000 },
+    clientErrorHandler: refuseUnreadable,
     // The guard answers it, with a message.
     http: { requireHostHeader: false },
     frameworkErrors: (error, request, reply) => {
@@ -168,6 +170,27 @@ function judge(guard: Guard, request: FastifyRequest): Refusal | null {
 function sendRefusal(reply: FastifyReply, no: Refusal): FastifyReply {
   if (no.retryAfterSeconds !== null) reply.header('retry-after', no.retryAfterSeconds)
   return reply.code(no.status).send({ message: no.message })
+}
+
+/** Answers what is no HTTP, and closes the connection: where the next request would begin is not known. */
+function refuseUnreadable(error: Error & { code: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy(error)
+    return
+  }
+  const codes: Partial<Record<string, RefusalCode>> = {
+    HPE_HEADER_OVERFLOW: 'head_too_large',
+    ERR_HTTP_REQUEST_TIMEOUT: 'request_slow',
+  }
+  const no = new Refusal(codes[error.code] ?? 'request_unreadable', { reason: error.message })
+  const text = JSON.stringify({ message: no.message })
+  const head = [
+    `HTTP/1.1 ${no.status} ${STATUS_CODES[no.status]}`,
+    'content-type: application/json; charset=utf-8',
+    `content-length: ${Buffer.byteLength(text)}`,
+    'connection: close',
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${text}`)
 }
 
 /** Carries a refusal out of the body parser, which knows only errors. */

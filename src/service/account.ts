@@ -19,7 +19,7 @@ export interface NewAccount {
 
 /** Whether `code` lets its bearer become the first user. */
 export function setupCodeFits(berth: Berth, code: string | null): boolean {
-  const { setupCode } = berth.settings
+  const setupCode = berth.settings.setupCode()
   if (setupCode === null) return true
   if (code === null) return false
   const given = Buffer.from(code)

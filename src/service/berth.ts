@@ -17,8 +17,10 @@ export interface BerthSettings {
   readonly lane: LaneSettings
   /** What pools that the original API makes are like. */
   readonly poolPolicy: PoolPolicy
-  /** The one-time code that the first user has to present; null: none is asked for. */
-  readonly setupCode: string | null
+  /** The one-time code that the first user has to present now; null: none is asked for. */
+  readonly setupCode: () => string | null
+  /** Told when a reset is done: whoever comes first is the first user again. */
+  readonly wiped?: () => void
   /** True: anybody may reset the installation. */
   readonly allowReset: boolean
   /** Password hashes computed at the same time. */
@@ -64,6 +66,7 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
     {
       committed(commit) {
         for (const event of commit.events) forgetChanged(credentials, event)
+        if (commit.events.some(({ type }) => type === 'installation.reset')) settings.wiped?.()
         feed.committed(commit)
       },
       ...(settings.measured === undefined ? {} : { measured: settings.measured }),

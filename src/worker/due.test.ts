@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
 import { manualClock } from '../../test/support/manual-clock.ts'
 import type { EventType } from '../domain/event.ts'
-import { isRefusal } from '../domain/refusal.ts'
+import { isRefusal, refusal } from '../domain/refusal.ts'
 import type { MachineRef, MadeMachine, Outcome, Provider } from '../provider/port.ts'
 import { type Berth, openBerth } from '../service/berth.ts'
 import { LANE_SETTINGS, type Submit } from '../service/lane.ts'
@@ -73,7 +73,7 @@ async function aWorld(script: Script = () => 'ok', poolsOf: Record<string, Scrip
     randomBytes: (n) => Buffer.alloc(n),
     lane: LANE_SETTINGS,
     poolPolicy: { typeMix, cleaning: 'automatic', provider: 'scripted' },
-    setupCode: null,
+    setupCode: () => null,
     allowReset: false,
     hashesMax: 1,
   })
@@ -471,6 +471,24 @@ describe('work whose worker is lost', () => {
     await world.clock.advance(CLAIM_MS)
     assert.deepEqual(world.times('make'), [0, CLAIM_MS])
     assert.equal(await world.state(1), 'ready')
+  })
+})
+
+describe('a report that the store cannot take', () => {
+  it('is tried again until it can, so that the work is not done twice', async () => {
+    const world = await aWorld()
+    let refusals = 0
+    const full: Submit = async (command) => {
+      if (command.kind === 'reportWork' && refusals++ < 3)
+        return refusal('store_unavailable', { reason: 'the disk is full' }) as never
+      return world.berth.submit(command)
+    }
+    world.workers(full)
+    await world.pool()
+    assert.equal(await world.state(1), 'provisioning')
+    await world.clock.advance(5_000)
+    assert.equal(await world.state(1), 'ready')
+    assert.deepEqual([world.times('make'), world.problems], [[0], []])
   })
 })
 

@@ -65,12 +65,23 @@ async function claimSlice(
   return true
 }
 
-/** Reports what came of claimed work. Throws when it could not be recorded: the claim then runs out, and it is done again. */
+/** How often a report that the store cannot take now is tried again, and the pause before the first time; it doubles. */
+const REPORT_TRIES_MAX = 6
+const REPORT_PAUSE_MS = 250
+
+/**
+ * Reports what came of claimed work. While the store cannot take it (a full disk, say) it is tried again a few times. Throws
+ * when it could not be recorded: the claim then runs out, and the work is done again.
+ */
 export async function report(
-  { submit }: DueSettings,
+  { submit, schedule, stopping }: DueSettings,
   state: WorkState,
   results: readonly WorkResult[],
 ): Promise<void> {
-  const answer = await submit({ kind: 'reportWork', state, results })
-  if (isRefusal(answer)) throw new Error(answer.message)
+  for (let tries = 1; ; tries++) {
+    const answer = await submit({ kind: 'reportWork', state, results })
+    if (!isRefusal(answer)) return
+    if (tries >= REPORT_TRIES_MAX || stopping.aborted) throw new Error(answer.message)
+    await schedule.sleep(REPORT_PAUSE_MS * 2 ** (tries - 1), stopping)
+  }
 }

@@ -3,7 +3,10 @@
  * setup code that keeps strangers from becoming the first user.
  */
 import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { rawRequest } from '../support/raw-request.ts'
 import { ADMIN, AS_ADMIN, auth, seed, startTestServer, type TestServer } from '../support/test-server.ts'
@@ -282,6 +285,49 @@ describe('the setup code', () => {
       assert.equal((await server.berth.reads.activeUsers({ afterId: 0, rowsMax: 9 })).length, 1)
     } finally {
       await server.stop()
+    }
+  })
+
+  it('a reset makes a new one, and tells it: the old one is worth nothing', async () => {
+    const told: string[] = []
+    const tellSetupCode = (code: string) => void told.push(code)
+    const server = await startTestServer({ host: '0.0.0.0', allowReset: true }, { tellSetupCode })
+    try {
+      const [first = ''] = told
+      assert.equal((await server.call('POST', '/user', ADMIN, { 'x-setup-code': first })).status, 201)
+      assert.equal((await server.call('GET', '/truncate_tables')).status, 201)
+      const second = told[1] ?? ''
+      assert.notEqual(second, first)
+      assert.equal(told.length, 2)
+      for (const code of [undefined, first])
+        assert.equal(
+          (await server.call('POST', '/user', ADMIN, code === undefined ? {} : { 'x-setup-code': code }))
+            .status,
+          401,
+        )
+      assert.equal((await server.call('POST', '/user', ADMIN, { 'x-setup-code': second })).status, 201)
+    } finally {
+      await server.stop()
+    }
+  })
+
+  it('a server that starts with users asks for one after a reset', async () => {
+    const data = await mkdtemp(join(tmpdir(), 'berth-test-'))
+    const before = await startTestServer({ data })
+    await seed(before, { users: 0, machines: 0 })
+    await before.stop()
+    const told: string[] = []
+    const tellSetupCode = (code: string) => void told.push(code)
+    const settings = { host: '0.0.0.0', allowReset: true, data }
+    const server = await startTestServer(settings, { tellSetupCode })
+    try {
+      assert.deepEqual(told, [])
+      assert.equal((await server.call('GET', '/truncate_tables')).status, 201)
+      assert.equal((await server.call('POST', '/user', ADMIN)).status, 401)
+      assert.equal((await server.call('POST', '/user', ADMIN, { 'x-setup-code': told[0] ?? '' })).status, 201)
+    } finally {
+      await server.stop()
+      await rm(data, { recursive: true, force: true })
     }
   })
 

@@ -2,8 +2,8 @@
  * Who owns a data folder: one server at a time. The owner holds an exclusive lock on a small file beside the database;
  * the operating system frees it when the process ends, however it ends.
  */
-import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { StoreRefusesToOpen } from '../port.ts'
 
@@ -21,7 +21,7 @@ const SQLITE_BUSY = 5
 export function takeDataFolder(path: string): DataFolder {
   let lock: DatabaseSync
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 })
+    syncEntries(path, mkdirSync(path, { recursive: true, mode: 0o700 }))
     lock = new DatabaseSync(join(path, 'berth.lock'), { timeout: 0 })
   } catch (error) {
     throw new StoreRefusesToOpen(`the data folder ${path} cannot be written: ${reasonOf(error)}`)
@@ -38,6 +38,19 @@ export function takeDataFolder(path: string): DataFolder {
     )
   }
   return { databasePath: join(path, 'berth.db'), release: () => lock.close() }
+}
+
+/** Makes the entries of new folders survive power loss: those from `first`, the topmost that was made, down to `path`. */
+function syncEntries(path: string, first: string | undefined): void {
+  if (first === undefined) return
+  const top = dirname(resolve(first))
+  let folder = resolve(path)
+  do {
+    folder = dirname(folder)
+    const descriptor = openSync(folder, 'r')
+    fsyncSync(descriptor)
+    closeSync(descriptor)
+  } while (folder !== top && folder !== dirname(folder))
 }
 
 function reasonOf(error: unknown): string {
