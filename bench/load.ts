@@ -4,8 +4,13 @@
  */
 import { connect, type Socket } from 'node:net'
 
-/** What one connection does: the next request, given the answer to the one before (null at first). */
-export type Client = (answer: Answer | null) => Buffer
+/** What one connection does. */
+export interface Client {
+  /** The next request, given the answer to the one before (null at first). */
+  next(answer: Answer | null): Buffer
+  /** True when the last answer left nothing behind that this client has to give back. */
+  atRest(): boolean
+}
 
 export interface Answer {
   readonly status: number
@@ -31,7 +36,7 @@ export interface LoadOptions {
   readonly seconds: number
 }
 
-/** Runs all clients for a time, then lets each finish the request that is under way. */
+/** Runs all clients for a time, then lets each come to rest. */
 export async function runLoad({ url, clients, seconds }: LoadOptions): Promise<LoadResult> {
   const { hostname, port } = new URL(url)
   const latencies: number[] = []
@@ -50,7 +55,7 @@ export async function runLoad({ url, clients, seconds }: LoadOptions): Promise<L
             sentMs = performance.now()
             socket.write(request)
           }
-          socket.on('connect', () => send(client(null)))
+          socket.on('connect', () => send(client.next(null)))
           socket.on('error', reject)
           socket.on('close', () => resolve())
           socket.on('data', (chunk) => {
@@ -65,8 +70,9 @@ export async function runLoad({ url, clients, seconds }: LoadOptions): Promise<L
               errors++
               firstError ??= answer.text
             }
-            if (now >= endMs) socket.end()
-            else send(client(answer))
+            const request = client.next(answer)
+            if (now >= endMs && client.atRest()) socket.end()
+            else send(request)
           })
         }),
     ),
@@ -110,7 +116,7 @@ export function get(path: string): Buffer {
 
 /** A client that sends the same request again and again. */
 export function repeating(request: Buffer): Client {
-  return () => request
+  return { next: () => request, atRest: () => true }
 }
 
 /** A client that goes through checkout, check-in and an admin's maintenance with whichever machine it gets. */
@@ -123,15 +129,18 @@ export function cycling(
   const checkout = post('/checkout_vm', { auth })
   let step = 0
   let vmid = 0
-  return (answer) => {
-    if (answer !== null && answer.status >= 400) step = 0
-    else if (answer !== null) step = (step + 1) % 3
-    if (step === 0) return checkout
-    if (step === 1) {
-      const text = answer?.text ?? ''
-      vmid = Number.parseInt(text.slice(text.indexOf('"vm-Id":') + 8), 10)
-      return post('/checkin_vm', { auth, vmid })
-    }
-    return post('/maintenance', { auth: admin, vmid })
+  return {
+    next(answer) {
+      if (answer !== null && answer.status >= 400) step = 0
+      else if (answer !== null) step = (step + 1) % 3
+      if (step === 0) return checkout
+      if (step === 1) {
+        const text = answer?.text ?? ''
+        vmid = Number.parseInt(text.slice(text.indexOf('"vm-Id":') + 8), 10)
+        return post('/checkin_vm', { auth, vmid })
+      }
+      return post('/maintenance', { auth: admin, vmid })
+    },
+    atRest: () => step === 0,
   }
 }
