@@ -93,7 +93,6 @@ export const REFUSALS = {
   self_delete: { status: 409, text: () => 'users cannot delete themselves' },
 
   // pools and machines
-  pool_unknown: { status: 404, text: (d: { name: string }) => `there is no pool ${quote(d.name)}` },
   size_below_use: {
     status: 409,
     text: (d: { size: number; sizeMin: number }) =>

@@ -48,8 +48,11 @@ export async function openSqliteStore(settings: SqliteSettings): Promise<Store> 
   const folder = takeDataFolder(settings.folder)
   try {
     const db = openDatabase(folder.databasePath)
-    migrate(db, settings.now())
-    db.close()
+    try {
+      migrate(db, settings.now())
+    } finally {
+      db.close()
+    }
     const writer = new WriterInThread(
       { path: folder.databasePath, commitDelayMs: settings.commitDelayMs ?? 0 },
       settings.onLost,
