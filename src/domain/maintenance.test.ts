@@ -17,6 +17,7 @@ import {
 import type { EventType } from './event.ts'
 import { allows, LIFECYCLE } from './lifecycle.ts'
 import { type DeleteVm, type Maintain, removed } from './maintenance.ts'
+import { isRefusal } from './refusal.ts'
 import { VM_STATES } from './vm.ts'
 
 function maintain(step: Maintain['step'], edit: Partial<Maintain> = {}): Maintain {
@@ -33,6 +34,23 @@ const FACTS: Record<Maintain['step'], EventType> = {
   uncordon: 'vm.uncordoned',
   retry: 'vm.retried',
 }
+
+describe('a machine that a worker is cleaning', () => {
+  it('is not brought back by an admin before that worker’s time is over', () => {
+    const busy = aVm(1, {
+      state: 'maintenance',
+      claim: 2,
+      attempts: 1,
+      dueAtMs: NOW_MS + 9,
+      busyUntilMs: NOW_MS + 9,
+    })
+    const world = new World({ vms: [busy] })
+    assertRefused(world.run(maintain('clean')), 'vm_busy')
+    world.nowMs += 9
+    assert.equal(isRefusal(world.run(maintain('clean'))), false)
+    assert.equal(world.vm(1).state, 'ready')
+  })
+})
 
 describe('maintenance', () => {
   for (const [step, fact] of Object.entries(FACTS) as [Maintain['step'], EventType][])

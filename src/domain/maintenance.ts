@@ -27,7 +27,7 @@ export interface Maintain {
 }
 
 /**
- * Refused: `vm_unknown` (judged before the role, as the original's clients know it), `not_allowed`, `vm_state_wrong`;
+ * Refused: `vm_unknown` (judged before the role, as the original's clients know it), `not_allowed`, `vm_state_wrong`, `vm_busy`;
  * callers as in decision.ts.
  */
 export const maintain: Rule<Maintain, { vm: Vm }> = {
@@ -49,6 +49,9 @@ export const maintain: Rule<Maintain, { vm: Vm }> = {
       const allowed = LIFECYCLE[command.step].from.join(', ')
       return refusal('vm_state_wrong', { vmId: vm.id, state: vm.state, allowed })
     }
+    // Whoever got it next would have it cleaned under their hands.
+    if (LIFECYCLE[command.step].to === 'ready' && vm.busyUntilMs !== null && vm.busyUntilMs > view.nowMs)
+      return refusal('vm_busy', { vmId: vm.id })
     const moved = moveByHand(view, vm, command.step)
     return {
       changes: {

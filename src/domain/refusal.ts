@@ -113,6 +113,11 @@ export const REFUSALS = {
     text: (d: { vmId: number; generation: number }) =>
       `generation ${d.generation} of machine ${d.vmId} is over: the machine has been leased again since`,
   },
+  vm_busy: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { vmId: number }) => `a worker is busy with machine ${d.vmId}`,
+  },
   vm_state_wrong: {
     status: 409,
     text: (d: { vmId: number; state: string; allowed: string }) =>

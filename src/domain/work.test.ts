@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { ADMIN, accepted, actor, aPool, aVm, NOW_MS, USER, vmsOf, World } from '../../test/support/world.ts'
+import { ADMIN, accepted, aPool, aVm, NOW_MS, USER, vmsOf, World } from '../../test/support/world.ts'
 import { type Command, decide, needsOf } from './command.ts'
 import { isRefusal } from './refusal.ts'
 import { VM_STATES } from './vm.ts'
@@ -196,10 +196,9 @@ describe('a late report', () => {
   it('of a cleaning before the machine was used again does not count for the cleaning after it', () => {
     const world = new World({ vms: [busy(1, 'maintenance')] })
     const requestId = 'r'
-    // An admin is faster than the worker; then the machine is leased, and given back.
-    world.run({ kind: 'maintain', actor: ADMIN, vmId: 1, step: 'clean', requestId })
-    world.run({ kind: 'checkout', actor: USER, pool: 'default', vmId: 1, type: null, requestId })
-    accepted(world.run({ kind: 'checkIn', actor: actor(2), vmId: 1, generation: null, requestId }))
+    // An admin keeps it out of use for a moment: it has to be cleaned anew.
+    world.run({ kind: 'maintain', actor: ADMIN, vmId: 1, step: 'cordon', requestId })
+    accepted(world.run({ kind: 'maintain', actor: ADMIN, vmId: 1, step: 'uncordon', requestId }))
     assert.deepEqual(accepted(world.run(report('maintenance', ok(1, 2)))), late)
     assert.equal(world.vm(1).state, 'maintenance')
   })

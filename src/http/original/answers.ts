@@ -116,6 +116,7 @@ const MAINTENANCE: RefusalAnswers = {
   password_wrong: lower(401, MAINTENANCE_FAILED),
   not_allowed: lower(401, MAINTENANCE_FAILED),
   vm_state_wrong: lower(401, MAINTENANCE_FAILED),
+  vm_busy: lower(401, MAINTENANCE_FAILED),
   vm_unknown: lower(400, 'Invalid VM'),
 }
 
