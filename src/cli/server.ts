@@ -133,7 +133,7 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
       await stopHttp(app, underWay, schedule)
       // Requests under way may have waited for the workers, so these stop after them.
       await workers.stop()
-      await berth.drain()
+      await berth.close()
       await store.close()
     },
   }

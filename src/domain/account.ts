@@ -27,6 +27,7 @@ export const createUser: Rule<CreateUser, { user: User }> = {
   needs(command, needs) {
     if (command.actor !== null) needs.userIds.add(command.actor.userId)
     needs.emails.add(command.email)
+    needs.installation = true
     needs.census = true
   },
 
@@ -87,6 +88,7 @@ export const changeUser: Rule<ChangeUser, { user: User }> = {
   needs(command, needs) {
     needs.userIds.add(command.actor.userId)
     needs.userIds.add(command.userId)
+    needs.changedUserIds.add(command.userId)
     if (command.email !== null) needs.emails.add(command.email)
   },
 
@@ -137,7 +139,7 @@ export const deleteUser: Rule<DeleteUser, null> = {
   needs(command, needs) {
     needs.userIds.add(command.actor.userId)
     needs.userIds.add(command.userId)
-    needs.census = true
+    needs.changedUserIds.add(command.userId)
   },
 
   decide(view, command) {
@@ -177,6 +179,7 @@ export interface ReleaseLeaver {
 export const releaseLeaver: Rule<ReleaseLeaver, { done: boolean }> = {
   needs(command, needs) {
     needs.userIds.add(command.userId)
+    needs.changedUserIds.add(command.userId)
     const wanted = needs.heldBy.get(command.userId) ?? 0
     needs.heldBy.set(command.userId, wanted + command.machinesMax)
   },

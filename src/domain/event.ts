@@ -46,6 +46,13 @@ export interface Event extends NewEvent {
   readonly atMs: number
 }
 
+/** Events after which what was remembered of a user's credentials may no longer hold. */
+export const ACCOUNT_EVENTS = [
+  'user.changed',
+  'user.deleted',
+  'installation.reset',
+] as const satisfies readonly EventType[]
+
 /** Ascending ids as ranges, [first, last] each: how a bulk event names its machines. */
 export function idRanges(ids: readonly number[]): [number, number][] {
   const ranges: [number, number][] = []

@@ -36,6 +36,7 @@ export const sizePool: Rule<SizePool, { poolId: number; outcome: 'created' | 're
   needs(command, needs) {
     needs.userIds.add(command.actor.userId)
     needs.poolNames.add(command.pool)
+    needs.installation = true
   },
 
   decide(view, command) {
@@ -103,6 +104,7 @@ export interface GrowPool {
 export const growPool: Rule<GrowPool, { pool: Pool | null; planned: Vm[] }> = {
   needs(command, needs) {
     needs.poolIds.add(command.poolId)
+    needs.installation = true
   },
 
   decide(view, command) {

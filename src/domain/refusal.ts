@@ -136,6 +136,12 @@ export const REFUSALS = {
     retryAfterSeconds: 2,
     text: (d: { reason: string }) => `the store cannot take changes now: ${d.reason}`,
   },
+  outcome_unknown: {
+    status: 503,
+    retryAfterSeconds: 10,
+    text: () =>
+      'the connection to the database was lost while this was being saved, and whether it was done could not be found out: look before you try again',
+  },
 } as const satisfies Record<string, Entry>
 
 export type RefusalCode = keyof typeof REFUSALS

@@ -30,6 +30,8 @@ export interface BeginReset {
 export const beginReset: Rule<BeginReset, { done: boolean }> = {
   needs(command, needs) {
     if (command.actor !== null) needs.userIds.add(command.actor.userId)
+    needs.installation = true
+    needs.allPools = true
     needs.census = true
   },
 
@@ -65,6 +67,8 @@ export interface ContinueReset {
 /** The workers' part: marks machines for destruction, or wipes when none is left. Never refused. */
 export const continueReset: Rule<ContinueReset, { marked: number; done: boolean }> = {
   needs(command, needs) {
+    needs.installation = true
+    needs.allPools = true
     needs.census = true
     needs.standing = Math.max(needs.standing, command.machinesMax)
   },

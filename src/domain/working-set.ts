@@ -28,9 +28,19 @@ export interface ResetRecord {
   readonly vms: number
 }
 
-/** What one batch needs, collected from its commands before it is loaded. */
+/**
+ * What one batch needs, collected from its commands before it is loaded: which rows it has to see, and which of them it may
+ * change. A store that several servers share holds these rows for the batch: the installation when ids are given, every pool
+ * that is named or has a machine that is, users as readers or, when they may change, alone.
+ */
 export class Needs {
   readonly userIds: Set<number> = new Set()
+  /** Those of `userIds` whose rows may change. */
+  readonly changedUserIds: Set<number> = new Set()
+  /** True when ids may be given to new users, pools or machines, or the installation may change otherwise. */
+  installation = false
+  /** True when every pool is concerned: a reset. */
+  allPools = false
   readonly emails: Set<string> = new Set()
   readonly poolNames: Set<string> = new Set()
   readonly poolIds: Set<number> = new Set()
@@ -49,7 +59,7 @@ export class Needs {
   readonly heldBy: Map<number, number> = new Map()
   /** How many machines in any state but deleting are wanted, whichever. */
   standing = 0
-  /** True when somebody asks whether there are any users, or how many rows there are. */
+  /** True when somebody asks whether there are any users, or how many rows there are; machines are exact with `allPools` only. */
   census = false
 }
 

@@ -15,6 +15,7 @@ import fastify, {
 import type { Logger } from 'pino'
 import { Refusal, type RefusalCode, refusal } from '../domain/refusal.ts'
 import type { Berth } from '../service/berth.ts'
+import { storeRefusal } from '../service/store-refusal.ts'
 import { Guard } from './guard.ts'
 import type { Metrics } from './metrics.ts'
 import { operationRoutes } from './operations.ts'
@@ -127,7 +128,7 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
   })
 
   app.setErrorHandler((error: FastifyError, request, reply) => {
-    const no = refusalOf(error)
+    const no = storeRefusal(error) ?? refusalOf(error)
     if (no !== null) return sendRefusal(reply, no)
     log.error(
       { requestId: request.id, method: request.method, url: request.url, err: error },

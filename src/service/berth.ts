@@ -1,12 +1,14 @@
 /** What one Berth server is made of, below its shells: the store, the lane, the feed, the credentials. */
 import type { Command } from '../domain/command.ts'
-import type { NewEvent } from '../domain/event.ts'
+import { ACCOUNT_EVENTS, type EventType, type NewEvent } from '../domain/event.ts'
 import type { PoolPolicy } from '../domain/pool.ts'
 import type { Reads, Store } from '../store/port.ts'
 import { Attempts } from './attempts.ts'
 import { Credentials } from './credentials.ts'
 import { Feed } from './feed.ts'
-import { Lane, type LaneSettings, type Submit } from './lane.ts'
+import type { LaneSettings, Submit } from './lane.ts'
+import { Lanes } from './lanes.ts'
+import { joinNeighbourhood } from './neighbourhood.ts'
 import { type PasswordHasher, passwordHasher } from './password.ts'
 import type { Schedule } from './schedule.ts'
 
@@ -37,11 +39,13 @@ export interface Berth {
   readonly credentials: Credentials
   readonly hasher: PasswordHasher
   readonly settings: BerthSettings
-  /** Resolves when no command is waiting or under way. */
-  drain(): Promise<void>
+  /** Follows other servers no longer, and resolves when no command is waiting or under way. */
+  close(): Promise<void>
   /** Commands that wait for a batch. */
   waiting(): number
 }
+
+const ACCOUNT_TYPES: ReadonlySet<EventType> = new Set(ACCOUNT_EVENTS)
 
 const HASHES_WAITING_MAX = 500
 
@@ -59,31 +63,57 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
     schedule,
     key: randomBytes(32),
   })
-  const feed = new Feed(await store.reads.lastEventId())
-  const lane = new Lane(
+  const { reads, neighbours } = store
+  const firstEventId = await reads.lastEventId()
+  const feed = new Feed(firstEventId, neighbours === null ? null : () => reads.lastEventId())
+  let resetsUpTo = firstEventId
+  const lanes = new Lanes(
     store,
     schedule,
     {
       committed(commit) {
         for (const event of commit.events) forgetChanged(credentials, event)
-        if (commit.events.some(({ type }) => type === 'installation.reset')) settings.wiped?.()
+        if (commit.events.some(({ type }) => type === 'installation.reset')) {
+          resetsUpTo = commit.lastEventId
+          settings.wiped?.()
+        }
         feed.committed(commit)
+        const accountsChanged = commit.events.some(({ type }) => ACCOUNT_TYPES.has(type))
+        neighbours?.tell({ leftWork: commit.leftWork, accountsChanged })
       },
       ...(settings.measured === undefined ? {} : { measured: settings.measured }),
       ...(settings.failed === undefined ? {} : { failed: settings.failed }),
     },
     settings.lane,
   )
+  const neighbourhood =
+    neighbours === null
+      ? null
+      : joinNeighbourhood({
+          neighbours,
+          reads,
+          feed,
+          schedule,
+          afterId: firstEventId,
+          changed(event) {
+            forgetChanged(credentials, event)
+            if (event.type === 'installation.reset' && event.id > resetsUpTo) settings.wiped?.()
+          },
+          failed: (error) => settings.failed?.(null, error),
+        })
   return {
-    submit: lane.submit,
-    reads: store.reads,
+    submit: lanes.submit,
+    reads,
     feed,
     schedule,
     credentials,
     hasher,
     settings,
-    drain: () => lane.drain(),
-    waiting: () => lane.waiting,
+    async close() {
+      await neighbourhood?.stop()
+      await lanes.drain()
+    },
+    waiting: () => lanes.waiting,
   }
 }
 

@@ -2,33 +2,69 @@
  * Wakes those who wait for something to happen. The feed itself carries no facts: whoever is woken reads the store, from the
  * cursor they have reached or the row they wait for, so it makes no difference which server committed the change.
  */
+import type { News } from '../store/port.ts'
 import type { Commit } from './lane.ts'
 import type { Schedule } from './schedule.ts'
 
 export class Feed {
+  readonly #cursor: (() => Promise<number>) | null
   #lastEventId: number
   #changed = new Signal()
   #work = new Signal()
+  #asking: Promise<void> | null = null
 
-  constructor(lastEventId: number) {
+  /**
+   * `cursor` asks the store for its newest cursor, where other servers commit too: an event of ours may then have a higher id
+   * than one of theirs that is still on its way. null: our commits are all there are.
+   */
+  constructor(lastEventId: number, cursor: (() => Promise<number>) | null = null) {
     this.#lastEventId = lastEventId
+    this.#cursor = cursor
   }
 
-  /** The newest event that is known to be committed. */
+  /** The newest event up to which all may be read. */
   get lastEventId(): number {
     return this.#lastEventId
   }
 
-  /** Told after each commit. */
+  /** Told after each commit of this server. */
   committed({ lastEventId, leftWork }: Pick<Commit, 'lastEventId' | 'leftWork'>): void {
-    this.#lastEventId = Math.max(this.#lastEventId, lastEventId)
+    if (this.#cursor === null) this.#lastEventId = Math.max(this.#lastEventId, lastEventId)
+    this.heard({ leftWork })
+  }
+
+  /** Told when another server may have committed something. */
+  heard({ leftWork }: Pick<News, 'leftWork'>): void {
     this.#changed.fire()
     if (leftWork) this.#work.fire()
   }
 
-  /** Resolves when there is an event after `afterId`, when `signal` is aborted, or never. */
+  /** Resolves when there is an event after `afterId`, when `signal` is aborted, or never. Rejects when the store cannot be asked. */
   async after(afterId: number, signal: AbortSignal): Promise<void> {
-    while (this.#lastEventId <= afterId && !signal.aborted) await this.#changed.wait(signal)
+    while (this.#lastEventId <= afterId && !signal.aborted) {
+      const changed = this.#changed.wait(signal)
+      await this.#ask()
+      if (this.#lastEventId > afterId) return
+      await changed
+    }
+  }
+
+  /** Resolves when something has been committed since this call, or when `signal` is aborted. */
+  change(signal: AbortSignal): Promise<void> {
+    return this.#changed.wait(signal)
+  }
+
+  /** Asks the store how far the feed has come; many who want to know ask once. */
+  async #ask(): Promise<void> {
+    if (this.#cursor === null) return
+    this.#asking ??= this.#cursor()
+      .then((id) => {
+        this.#lastEventId = Math.max(this.#lastEventId, id)
+      })
+      .finally(() => {
+        this.#asking = null
+      })
+    await this.#asking
   }
 
   /** Resolves when something has happened since this call that may be work, or when `signal` is aborted. */
@@ -72,10 +108,10 @@ export async function waitUntil(
   const timeout = schedule.sleep(msMax, over.signal).then(() => over.abort())
   try {
     for (;;) {
-      const seen = feed.lastEventId
+      const change = feed.change(over.signal)
       if (await test()) return true
       if (over.signal.aborted) return false
-      await feed.after(seen, over.signal)
+      await change
       // Many commits may come at once; asking once after them is enough.
       await schedule.pause()
     }

@@ -44,6 +44,8 @@ class ProbeStore implements Store {
     this.inner = inner
   }
 
+  readonly neighbours = null
+
   get reads() {
     return this.inner.reads
   }

@@ -17,9 +17,10 @@ import {
 import type { NewEvent } from '../domain/event.ts'
 import { isRefusal, type Refusal, refusal } from '../domain/refusal.ts'
 import { leavesWork } from '../domain/work.ts'
-import { Needs, WorkingSet } from '../domain/working-set.ts'
-import { type Committed, type Store, StoreUnavailable } from '../store/port.ts'
+import { type LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
+import { type Committed, type Store, StoreConflict } from '../store/port.ts'
 import type { Schedule } from './schedule.ts'
+import { storeRefusal } from './store-refusal.ts'
 
 export interface LaneSettings {
   /** Commands per batch; 1: one transaction a call. */
@@ -29,6 +30,10 @@ export interface LaneSettings {
   /** Commands that may wait; more are refused as `overloaded`. */
   readonly waitingMax: number
 }
+
+/** How often a batch that lost against another is tried, and the pause before the second time; it doubles. */
+const TRIES_MAX = 6
+const RETRY_MS = 5
 
 export const LANE_SETTINGS: LaneSettings = { batchMax: 256, eagerMin: 16, waitingMax: 20_000 }
 
@@ -43,6 +48,8 @@ export interface Commit {
 /** What the lane tells those who watch it, after each commit. */
 export interface LaneWatcher {
   committed(commit: Commit): void
+  /** What a batch was given to decide on. */
+  loaded?(rows: LoadedRows): void
   measured?(batch: { commands: number; commitMs: number }): void
   /** A command threw, or (null) one of these: a bug, to be logged. */
   failed?(command: Command | null, error: unknown): void
@@ -155,11 +162,12 @@ export class Lane {
   async #runBatch(commands: readonly Waiting[]): Promise<void> {
     let answers: (() => void)[]
     try {
-      answers = await this.#transact(commands)
+      answers = await this.#transactTillSettled(commands)
     } catch (error) {
-      if (error instanceof StoreUnavailable) {
-        const away = refusal('store_unavailable', { reason: error.message })
-        for (const waiting of commands) waiting.resolve(away)
+      const no = storeRefusal(error)
+      if (no !== null) {
+        if (error instanceof StoreConflict) this.#watcher.failed?.(null, error)
+        for (const waiting of commands) waiting.resolve(no)
         return
       }
       const [only, ...others] = commands
@@ -176,6 +184,19 @@ export class Lane {
     for (const answer of answers) answer()
   }
 
+  /** Runs one batch, again when it lost against another one: nothing of it was done then, and deciding has no effects. */
+  async #transactTillSettled(commands: readonly Waiting[]): Promise<(() => void)[]> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#transact(commands)
+      } catch (error) {
+        if (!(error instanceof StoreConflict) || tries >= TRIES_MAX) throw error
+        // Two that met once should not meet again in step.
+        await this.#schedule.sleep(RETRY_MS * 2 ** (tries - 1) * (0.5 + this.#schedule.random()))
+      }
+    }
+  }
+
   /** Runs one batch, and returns what there is to answer once its commit stands. */
   async #transact(commands: readonly Waiting[]): Promise<(() => void)[]> {
     const needs = new Needs()
@@ -186,6 +207,7 @@ export class Lane {
       for (const { command } of commands) needsOf(command, needs)
       const batch = await this.#store.begin(needs)
       try {
+        this.#watcher.loaded?.(batch.rows)
         set = new WorkingSet(batch.rows)
         for (const waiting of commands) answers.push(this.#decideOne(set, waiting))
       } catch (error) {

@@ -11,9 +11,14 @@ import type { VmType } from '../domain/vm-type.ts'
 import type { Installation, LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
 
 export interface Store {
-  /** Begins a batch: holds the pools that it touches and loads every row that `needs` names, with the store's time. */
+  /**
+   * Begins a batch: holds what it may change and loads every row that `needs` names, with the store's time. Throws
+   * `StoreUnavailable` or `StoreConflict`; nothing is held then.
+   */
   begin(needs: Needs): Promise<Batch>
   readonly reads: Reads
+  /** Other servers on the same database, or null when there can be none. Batches on different pools then run side by side. */
+  readonly neighbours: Neighbours | null
   /** Ends the store; what is under way is finished first. */
   close(): Promise<void>
 }
@@ -22,7 +27,8 @@ export interface Batch {
   readonly rows: LoadedRows
   /**
    * Saves what changed in the working set, with its events, and returns once it is durable. Each changed machine is guarded
-   * by the state and generation it was loaded with; a mismatch is a bug and aborts the batch with an exception.
+   * by the state and generation it was loaded with; a mismatch is a bug and aborts the batch with an exception. Throws
+   * `StoreUnavailable` or `StoreConflict` when nothing of it was done, `OutcomeUnknown` when that cannot be told.
    */
   commit(workingSet: WorkingSet): Promise<Committed>
   /** Ends a batch that changes nothing. */
@@ -36,9 +42,34 @@ export interface Committed {
   readonly commitMs: number
 }
 
-/** The store cannot take changes now (disk full, database away); nothing of the batch was done. */
+/** Word between servers on one database: a wake-up and nothing more. It may come late, twice, or not at all. */
+export interface Neighbours {
+  /** Tells the others that something was committed here. */
+  tell(news: News): void
+  /** From now on `heard` is called when another server committed something, or may have while nobody listened. */
+  listen(heard: (news: News) => void): void
+}
+
+export interface News {
+  /** True when there may be something to do for a worker. */
+  readonly leftWork: boolean
+  /** True when there may be new account events. */
+  readonly accountsChanged: boolean
+}
+
+/** The store cannot take changes or answer now (disk full, database away); nothing of the batch was done. */
 export class StoreUnavailable extends Error {
   override readonly name = 'StoreUnavailable'
+}
+
+/** The batch lost against another one (a deadlock, a row that came meanwhile); nothing of it was done, and it may be tried again. */
+export class StoreConflict extends Error {
+  override readonly name = 'StoreConflict'
+}
+
+/** The connection was lost during a commit, and what became of it could not be found out in time. */
+export class OutcomeUnknown extends Error {
+  override readonly name = 'OutcomeUnknown'
 }
 
 /** The store cannot be opened, for a reason that the operator can mend. The message is one line for them. */
@@ -99,8 +130,11 @@ export interface Reads {
   /** When the next machine of `state` in a pool is due for a worker; null: none will be. */
   nextDueAtMs(poolId: number, state: VmState): Promise<number | null>
   installation(): Promise<Installation>
-  /** Events after a cursor, in order. */
+  /** Events after a cursor, in order. An event that commits late is never passed: it has a higher id than any that was read. */
   events(slice: Slice): Promise<Event[]>
+  /** The same, of the types that end what is remembered of users: changed, deleted, reset. */
+  accountEvents(slice: Slice): Promise<Event[]>
+  /** The newest cursor: every event up to it has been committed, or never will be. */
   lastEventId(): Promise<number>
   /** Whether the store answers at all. Throws when it does not. */
   ping(): Promise<void>

@@ -14,6 +14,7 @@ import {
   SqliteQueryCompiler,
   sql,
 } from 'kysely'
+import { ACCOUNT_EVENTS } from '../domain/event.ts'
 import type { VmState } from '../domain/vm.ts'
 import type { VmType } from '../domain/vm-type.ts'
 import type { VmFilter } from './port.ts'
@@ -163,6 +164,20 @@ export function readStatements(dialect: Dialect) {
         .selectFrom('event')
         .selectAll()
         .where('id', '>', place('afterId'))
+        .orderBy('id')
+        .limit(place('rowsMax')),
+    ),
+    accountEvents: statement(
+      db
+        .selectFrom('event')
+        .selectAll()
+        .where('id', '>', place('afterId'))
+        // In the words of the partial index event_account, so that it is used.
+        .where(
+          'type',
+          'in',
+          ACCOUNT_EVENTS.map((type) => sql.lit(type)),
+        )
         .orderBy('id')
         .limit(place('rowsMax')),
     ),

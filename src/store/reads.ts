@@ -59,6 +59,7 @@ export function readsOver(runner: StatementRunner, statements: ReadStatements): 
     installation: async () =>
       (await runner.first(statements.installation, NOTHING, installationOf)) ?? FIRST_DAY,
     events: (slice) => runner.all(statements.events, { ...slice }, eventOf),
+    accountEvents: (slice) => runner.all(statements.accountEvents, { ...slice }, eventOf),
     lastEventId: async () => (await runner.first(statements.lastEventId, NOTHING, (row) => row.id)) ?? 0,
     async ping() {
       await runner.first(statements.installation, NOTHING, installationOf)

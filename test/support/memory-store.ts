@@ -3,7 +3,7 @@
  * asks for, guards each changed machine on commit, keeps the constraints that a database would, and runs batches one by one.
  * `MemoryTables` is its synchronous core, for tests of rules that want no store around them.
  */
-import type { Event } from '../../src/domain/event.ts'
+import { ACCOUNT_EVENTS, type Event } from '../../src/domain/event.ts'
 import { countUp, type Pool, poolStats, type Tally } from '../../src/domain/pool.ts'
 import { FIRST_DAY } from '../../src/domain/reset.ts'
 import type { User } from '../../src/domain/user.ts'
@@ -208,6 +208,7 @@ export interface MemorySettings {
 export class MemoryStore implements Store {
   readonly tables: MemoryTables
   readonly reads: Reads
+  readonly neighbours = null
   readonly #now: () => number
   readonly #step: () => Promise<void>
   #lastNowMs = 0
@@ -323,6 +324,11 @@ function readsOf(tables: MemoryTables, step: () => Promise<void>): Reads {
     },
     installation: async () => tables.installation,
     events: async (slice) => sliced(tables.events, slice),
+    accountEvents: async (slice) =>
+      sliced(
+        tables.events.filter(({ type }) => (ACCOUNT_EVENTS as readonly string[]).includes(type)),
+        slice,
+      ),
     lastEventId: async () => tables.events.at(-1)?.id ?? 0,
     ping: async () => {},
   }

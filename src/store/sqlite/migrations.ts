@@ -1,16 +1,6 @@
-/**
- * The steps that make the SQLite database what this program expects, in order. A step that was released is never edited:
- * the next change is a new step. A database with steps that this program does not know was written by a newer one, and is
- * refused untouched.
- */
+/** The steps that make the SQLite database what this program expects, in order, and how they are done. */
 import type { DatabaseSync } from 'node:sqlite'
-import { StoreRefusesToOpen } from '../port.ts'
-
-interface Migration {
-  readonly id: number
-  readonly name: string
-  readonly sql: string
-}
+import { type DoneMigration, type Migration, type MigrationStatus, missingSteps } from '../migration.ts'
 
 export const MIGRATIONS: readonly Migration[] = [
   {
@@ -108,31 +98,48 @@ export const MIGRATIONS: readonly Migration[] = [
   },
 ]
 
-/** Brings the database to the newest step. Throws `StoreRefusesToOpen` when it is newer than the program. */
+/**
+ * Brings the database to the newest step, all missing ones in one transaction. Returns the steps that were done now. Throws
+ * `StoreRefusesToOpen` when the database is newer than the program.
+ */
 export function migrate(
   db: DatabaseSync,
   nowMs: number,
   migrations: readonly Migration[] = MIGRATIONS,
-): void {
+): readonly Migration[] {
   db.exec('BEGIN IMMEDIATE')
   try {
     db.exec(
       'CREATE TABLE IF NOT EXISTS migration (id INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at_ms INTEGER NOT NULL) STRICT',
     )
-    const done = Number(db.prepare('SELECT coalesce(max(id), 0) AS id FROM migration').get()?.id)
-    const newest = migrations.at(-1)?.id ?? 0
-    if (done > newest)
-      throw new StoreRefusesToOpen(
-        `the database was written by a newer Berth (it is at migration ${done}, this program knows ${newest}): start the newer program`,
-      )
-    for (const { id, name, sql } of migrations) {
-      if (id <= done) continue
+    const missing = missingSteps(migrations, doneSteps(db))
+    for (const { id, name, sql } of missing) {
       db.exec(sql)
       db.prepare('INSERT INTO migration VALUES (?, ?, ?)').run(id, name, nowMs)
     }
     db.exec('COMMIT')
+    return missing
   } catch (error) {
     db.exec('ROLLBACK')
     throw error
   }
+}
+
+/** What has been done to the database. Changes nothing. Throws `StoreRefusesToOpen` when the database is newer. */
+export function migrationStatus(
+  db: DatabaseSync,
+  migrations: readonly Migration[] = MIGRATIONS,
+): MigrationStatus {
+  const known = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'migration'").get() !== undefined
+  const done = known ? doneSteps(db) : []
+  return { done, missing: missingSteps(migrations, done) }
+}
+
+function doneSteps(db: DatabaseSync): DoneMigration[] {
+  const rows = db.prepare('SELECT id, name, applied_at_ms FROM migration ORDER BY id').all()
+  return rows.map((row) => ({
+    id: Number(row.id),
+    name: String(row.name),
+    appliedAtMs: Number(row.applied_at_ms),
+  }))
 }

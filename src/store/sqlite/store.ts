@@ -5,6 +5,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
 import type { Needs, WorkingSet } from '../../domain/working-set.ts'
+import { type ChangedRows, changedRows, type FoundRows, loadedRows, wantedRows } from '../batch-rows.ts'
 import {
   type Batch,
   type Committed,
@@ -15,7 +16,6 @@ import {
 } from '../port.ts'
 import { type Dialect, readStatements } from '../read-statements.ts'
 import { readsOver } from '../reads.ts'
-import { type ChangedRows, changedRows, type FoundRows, loadedRows, wantedRows } from './batch-rows.ts'
 import { type DataFolder, takeDataFolder } from './data-folder.ts'
 import { openDatabase, openForReading } from './database.ts'
 import { migrate } from './migrations.ts'
@@ -77,6 +77,7 @@ interface WriterPort {
 
 class SqliteStore implements Store {
   readonly reads: Reads
+  readonly neighbours = null
   readonly #settings: SqliteSettings
   readonly #writer: WriterPort
   readonly #reader: SqliteReader

@@ -3,7 +3,7 @@
  * A failure is told with SQLite's code, so that the store can tell a full disk from a bug.
  */
 import { parentPort, workerData } from 'node:worker_threads'
-import type { ChangedRows, FoundRows, WantedRows } from './batch-rows.ts'
+import type { ChangedRows, FoundRows, WantedRows } from '../batch-rows.ts'
 import { openDatabase } from './database.ts'
 import { SqliteWriter } from './writer.ts'
 

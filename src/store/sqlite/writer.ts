@@ -6,8 +6,8 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import type { VmState } from '../../domain/vm.ts'
 import type { VmType } from '../../domain/vm-type.ts'
+import type { ChangedRows, FoundRows, WantedRows } from '../batch-rows.ts'
 import { type Tables, VM_COLUMNS, type VmTuple } from '../tables.ts'
-import type { ChangedRows, FoundRows, WantedRows } from './batch-rows.ts'
 
 const VM = VM_COLUMNS.join(', ')
 

@@ -1,17 +1,20 @@
 /**
- * What one batch sends to the writer and gets back: rows as lists of columns and plain values, since each batch crosses a
- * thread border twice in each direction.
+ * What one batch sends to the database and gets back: rows as lists of columns and plain values, since each batch crosses a
+ * border (to SQLite's thread, to another machine) twice in each direction.
  */
-import type { NewEvent } from '../../domain/event.ts'
-import type { Tally } from '../../domain/pool.ts'
-import type { VmState } from '../../domain/vm.ts'
-import type { VmType } from '../../domain/vm-type.ts'
-import type { LoadedRows, Needs, WorkingSet } from '../../domain/working-set.ts'
-import { installationOf, poolOf, type Tables, userOf, type VmTuple, vmOf, vmTuple } from '../tables.ts'
+import type { NewEvent } from '../domain/event.ts'
+import type { Tally } from '../domain/pool.ts'
+import type { VmState } from '../domain/vm.ts'
+import type { VmType } from '../domain/vm-type.ts'
+import type { LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
+import { installationOf, poolOf, type Tables, userOf, type VmTuple, vmOf, vmTuple } from './tables.ts'
 
 /** `Needs` as plain values. */
 export interface WantedRows {
   readonly userIds: readonly number[]
+  readonly changedUserIds: readonly number[]
+  readonly installation: boolean
+  readonly allPools: boolean
   readonly emails: readonly string[]
   readonly poolNames: readonly string[]
   readonly poolIds: readonly number[]
@@ -31,6 +34,9 @@ export interface WantedRows {
 export function wantedRows(needs: Needs, nowMs: number): WantedRows {
   return {
     userIds: [...needs.userIds],
+    changedUserIds: [...needs.changedUserIds],
+    installation: needs.installation,
+    allPools: needs.allPools,
     emails: [...needs.emails],
     poolNames: [...needs.poolNames],
     poolIds: [...needs.poolIds],

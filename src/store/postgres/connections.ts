@@ -1,0 +1,165 @@
+/**
+ * Connections to PostgreSQL: a few for batches, a few for reads, and single ones for what needs one for itself. The first of
+ * the addresses that takes changes is used; when it is lost, the next one is tried, so after a failover the servers find the
+ * new primary by themselves. While none answers, calls fail at once for a pause that doubles, instead of all waiting.
+ */
+import { Client, type ClientBase, type ClientConfig, Pool, type PoolClient, types } from 'pg'
+import { StoreUnavailable } from '../port.ts'
+import { messageOf } from './errors.ts'
+
+export interface ConnectionSettings {
+  /** postgres://user@host:port/database?options, with sslmode, sslrootcert, sslcert and sslkey as libpq has them. */
+  readonly urls: readonly string[]
+  /** The schema of Berth's tables; null: the one that the user's search path begins with. */
+  readonly schema: string | null
+  /** Connections for batches at most; each lane uses two when it is busy. */
+  readonly batchesMax: number
+  /** Connections for reads at most. */
+  readonly readsMax: number
+  /** Epoch milliseconds of this process; only for pauses. */
+  readonly now: () => number
+}
+
+const CONNECT_MS_MAX = 5_000
+const PAUSE_MS_MIN = 100
+const PAUSE_MS_MAX = 2_000
+
+/** How long a batch waits for rows that others hold, and for one statement. */
+const LOCK_MS_MAX = 5_000
+const STATEMENT_MS_MAX = 10_000
+/** A server that stops in the middle of a batch (it is paused, or cut off) holds its rows for no longer than this. */
+const IDLE_MS_MAX = 5_000
+/** When no answer came by then the connection is given up: the network may have swallowed it. */
+const ANSWER_MS_MAX = 12_000
+
+const INT8 = 20
+
+/** Until when nobody tries to connect, and why. */
+interface Away {
+  readonly untilMs: number
+  readonly pauseMs: number
+  readonly reason: string
+}
+
+export class Connections {
+  readonly #settings: ConnectionSettings
+  #url = 0
+  #batches: Pool
+  #reads: Pool
+  #away: Away | null = null
+
+  constructor(settings: ConnectionSettings) {
+    this.#settings = settings
+    this.#batches = this.#newPool(settings.batchesMax)
+    this.#reads = this.#newPool(settings.readsMax)
+  }
+
+  /** A connection for a batch; give it back with `release`, with an error when it is in doubt. Throws `StoreUnavailable`. */
+  forBatch(): Promise<PoolClient> {
+    return this.#tried(() => this.#batches.connect())
+  }
+
+  /** A connection for reads. Throws `StoreUnavailable`. */
+  forReads(): Promise<PoolClient> {
+    return this.#tried(() => this.#reads.connect())
+  }
+
+  /** A connection of its own, without limits of time: for listening, migrations and moving. End it yourself. Throws `StoreUnavailable`. */
+  single(): Promise<Client> {
+    return this.#tried(async () => {
+      const client = new Client({ ...this.#config(), query_timeout: 0, pipeline: false })
+      // Whoever uses it meets the error at its next query.
+      client.on('error', () => {})
+      try {
+        await client.connect()
+        await prepare(client, this.#settings.schema, 'SET statement_timeout = 0; SET lock_timeout = 0')
+        return client
+      } catch (error) {
+        void client.end().catch(() => {})
+        throw error
+      }
+    })
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#batches.end(), this.#reads.end()])
+  }
+
+  async #tried<T>(connect: () => Promise<T>): Promise<T> {
+    const away = this.#away
+    if (away !== null && this.#settings.now() < away.untilMs) throw new StoreUnavailable(away.reason)
+    try {
+      const connection = await connect()
+      this.#away = null
+      return connection
+    } catch (error) {
+      throw this.#missed(away, error)
+    }
+  }
+
+  /** Notes that the database could not be reached, and turns to the next address. */
+  #missed(before: Away | null, error: unknown): StoreUnavailable {
+    const reason = `the database cannot be reached (${messageOf(error)})`
+    // Many may find out at the same time; the first of them counts.
+    if (this.#away === before) {
+      const pauseMs = Math.min(PAUSE_MS_MAX, (before?.pauseMs ?? PAUSE_MS_MIN / 2) * 2)
+      this.#away = { untilMs: this.#settings.now() + pauseMs, pauseMs, reason }
+      if (this.#settings.urls.length > 1) this.#turn()
+    }
+    return new StoreUnavailable(reason)
+  }
+
+  #turn(): void {
+    this.#url = (this.#url + 1) % this.#settings.urls.length
+    for (const pool of [this.#batches, this.#reads]) void pool.end()
+    this.#batches = this.#newPool(this.#settings.batchesMax)
+    this.#reads = this.#newPool(this.#settings.readsMax)
+  }
+
+  #newPool(max: number): Pool {
+    const { schema } = this.#settings
+    const pool = new Pool({
+      ...this.#config(),
+      max,
+      idleTimeoutMillis: 60_000,
+      onConnect: (client) =>
+        prepare(
+          client,
+          schema,
+          `SET statement_timeout = ${STATEMENT_MS_MAX}; SET lock_timeout = ${LOCK_MS_MAX};
+           SET idle_in_transaction_session_timeout = ${IDLE_MS_MAX}`,
+        ),
+    })
+    // A connection that breaks while nobody uses it is replaced when somebody does.
+    pool.on('error', () => {})
+    return pool
+  }
+
+  #config(): ClientConfig {
+    return {
+      connectionString: this.#settings.urls[this.#url] ?? '',
+      application_name: 'berth',
+      connectionTimeoutMillis: CONNECT_MS_MAX,
+      query_timeout: ANSWER_MS_MAX,
+      keepAlive: true,
+      pipeline: true,
+      types: {
+        // Ids, counters and times stay far below 2^53.
+        getTypeParser: (oid: number, format?: 'text' | 'binary') =>
+          oid === INT8 ? Number : types.getTypeParser(oid, format as 'text'),
+      },
+    }
+  }
+}
+
+/** Sets up a new connection. Throws when the server behind it takes no changes, or would not keep what it says it has. */
+async function prepare(client: ClientBase, schema: string | null, limits: string): Promise<void> {
+  const path = schema === null ? '' : `; SET search_path = ${client.escapeIdentifier(schema)}`
+  await client.query(`${limits}${path}`)
+  const { rows } = await client.query(
+    `SELECT pg_is_in_recovery() AS standby, current_setting('synchronous_commit') AS sync`,
+  )
+  if (rows[0]?.standby === true) throw new Error('it is a standby')
+  // What is answered has to survive a power failure, whatever the database does for others.
+  if (rows[0]?.sync === 'off') await client.query('SET synchronous_commit = on')
+}
