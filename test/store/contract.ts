@@ -23,7 +23,7 @@ import { aPool, aUser, aVm, counts, NOW_MS, vmsOf, World } from '../support/worl
 interface OpenedStore {
   readonly store: Store
   /** All lease rows, for a store that lets a test look at them: reads do not show them yet. */
-  readonly leases: (() => LeaseChange[]) | null
+  readonly leases: (() => LeaseChange[] | Promise<LeaseChange[]>) | null
   /** Removes what a closed store leaves behind. */
   remove(): Promise<void>
 }
@@ -396,13 +396,13 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       await save(store, { users: [aUser(2)], pools: [aPool()], vms: [aVm(1, { generation: 2 }), aVm(2)] })
       await save(store, { vms: [held] })
       const first = { vmId: 1, generation: 3, poolId: 1, userId: 2, fromMs: NOW_MS, endedAtMs: null }
-      assert.deepEqual(leases(), [first])
+      assert.deepEqual(await leases(), [first])
       nowMs += 50
       await save(store, { vms: [{ ...held, state: 'maintenance', holderId: null, leasedAtMs: null }] })
-      assert.deepEqual(leases(), [{ ...first, endedAtMs: nowMs }])
+      assert.deepEqual(await leases(), [{ ...first, endedAtMs: nowMs }])
       const short = aVm(2, { state: 'leased', generation: 1, leasedAtMs: nowMs })
       await saveInSteps(store, { vms: [short] }, { vms: [aVm(2, { state: 'maintenance', generation: 1 })] })
-      assert.deepEqual(leases(), [
+      assert.deepEqual(await leases(), [
         { ...first, endedAtMs: nowMs },
         { vmId: 2, generation: 1, poolId: 1, userId: 2, fromMs: nowMs, endedAtMs: nowMs },
       ])
@@ -426,7 +426,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       assert.deepEqual(rows.installation, FIRST_DAY)
       assert.deepEqual(rows.census, { users: 0, vms: 0 })
       assert.deepEqual(await store.reads.events(FROM_START), [{ id: 3, atMs: NOW_MS, ...reset }])
-      assert.deepEqual(leases?.() ?? [], [])
+      assert.deepEqual((await leases?.()) ?? [], [])
     })
 
     it('saves what comes after a wipe in the same batch, under ids that were used before it', async () => {
@@ -488,8 +488,10 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
     /** A batch that changes VM 1 and more, with rows that were loaded before `meanwhile` was saved. */
     async function commitLate(store: Store, meanwhile: Partial<Changes>, late: Partial<Changes>) {
       const needs = new Needs()
-      add(needs.vmIds, 1, 2)
-      add(needs.userIds, 1)
+      add(needs.vmIds, 1, 2, 5)
+      add(needs.poolIds, 1)
+      add(needs.userIds, 1, 8)
+      add(needs.changedUserIds, 1, 8)
       const first = await store.begin(needs)
       await first.release()
       const set = new WorkingSet(first.rows)
@@ -497,7 +499,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       await save(store, meanwhile)
       const before = await everything(store)
       const lastEventId = await store.reads.lastEventId()
-      const second = await store.begin(new Needs())
+      const second = await store.begin(needs)
       await assert.rejects(second.commit(set))
       assert.deepEqual(await everything(store), before)
       assert.equal(await store.reads.lastEventId(), lastEventId)
@@ -573,6 +575,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       await save(store, { users: [aUser(1)] })
       const needs = new Needs()
       add(needs.userIds, 1)
+      add(needs.changedUserIds, 1)
       const first = await store.begin(needs)
       const second = store.begin(needs)
       const set = new WorkingSet(first.rows)
@@ -589,6 +592,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       await save(store, { users: [aUser(1), aUser(2)] })
       const needs = new Needs()
       add(needs.userIds, 1, 2)
+      add(needs.changedUserIds, 1, 2)
       const first = await store.begin(needs)
       const set = new WorkingSet(first.rows)
       set.apply({
@@ -889,7 +893,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
           assert.deepEqual(byId(rows.vms), byId([...tables.vms.values()]))
           assert.deepEqual(poolsById(rows.pools), poolsById([...tables.pools.values()]))
           assert.deepEqual(texts(await store.reads.events(FROM_START)), texts(tables.events))
-          if (leases !== null) assert.deepEqual(sorted(leases()), sorted([...tables.leases.values()]))
+          if (leases !== null) assert.deepEqual(sorted(await leases()), sorted([...tables.leases.values()]))
         }),
         { numRuns: historiesMax, endOnFailure: historiesMax < 10 },
       )
@@ -914,6 +918,7 @@ async function loaded(store: Store, want: (needs: Needs) => unknown = () => {}) 
 function everything(store: Store) {
   return loaded(store, (needs) => {
     needs.census = true
+    needs.allPools = true
     for (let id = 1; id <= 200; id++) {
       needs.userIds.add(id)
       needs.vmIds.add(id)
@@ -929,8 +934,13 @@ function save(store: Store, changes: Partial<Changes>) {
 /** Saves changes that come one after the other in one batch. */
 async function saveInSteps(store: Store, ...steps: Partial<Changes>[]) {
   const needs = new Needs()
-  for (const { users = [], pools = [], vms = [], gone = [] } of steps) {
-    for (const { id } of users) needs.userIds.add(id)
+  for (const { users = [], pools = [], vms = [], gone = [], installation, wipe } of steps) {
+    if (installation !== undefined) needs.installation = true
+    if (wipe) needs.allPools = true
+    for (const { id } of users) {
+      needs.userIds.add(id)
+      needs.changedUserIds.add(id)
+    }
     for (const { id } of pools) needs.poolIds.add(id)
     for (const { id, poolId } of [...vms, ...gone]) {
       needs.vmIds.add(id)

@@ -48,7 +48,7 @@ export class MemoryTables {
     )
     const pools = new Map<number, PoolRow>()
     for (const row of this.pools.values())
-      if (needs.census || needs.poolIds.has(row.pool.id) || needs.poolNames.has(row.pool.name))
+      if (needs.allPools || needs.poolIds.has(row.pool.id) || needs.poolNames.has(row.pool.name))
         pools.set(row.pool.id, row)
     const idOfPool = (name: string) => [...pools.values()].find(({ pool }) => pool.name === name)?.pool.id
     const vms = new Map<number, Vm>()

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { after } from 'node:test'
-import { Client } from 'pg'
+import { Client, types } from 'pg'
 
 /** Where the tests' PostgreSQL is. Throws with one line when there is none. */
 export function testPostgresUrl(): string {
@@ -36,7 +36,11 @@ export async function queryPostgres(
   sql: string,
   schema: string | null = null,
 ): Promise<Record<string, unknown>[]> {
-  const client = new Client({ connectionString: testPostgresUrl() })
+  const client = new Client({
+    connectionString: testPostgresUrl(),
+    // Ids and times, as numbers.
+    types: { getTypeParser: (oid: number) => (oid === 20 ? Number : types.getTypeParser(oid)) },
+  })
   await client.connect()
   try {
     if (schema !== null) await client.query(`SET search_path = ${schema}`)

@@ -27,10 +27,8 @@ const UNAVAILABLE: readonly (readonly [string, string])[] = [
 /** True when the connection is gone, so that what was sent on it may or may not have been done. */
 export function isConnectionLost(error: unknown): boolean {
   const code = sqlState(error)
-  // Without a code of the database's it came from the socket or the driver.
-  return (
-    code === null || code.startsWith('08') || code.startsWith('57P') || code === '25P03' || code === '25P04'
-  )
+  if (code === null) return lossReason(error) !== undefined
+  return code.startsWith('08') || code.startsWith('57P') || code === '25P03' || code === '25P04'
 }
 
 /** The store's exception for `error`, or `error` itself when it is a bug. */

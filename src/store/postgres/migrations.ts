@@ -107,10 +107,10 @@ export const MIGRATIONS: readonly Migration[] = [
         PRIMARY KEY (at_ms, id)
       );
 
-      CREATE FUNCTION expect(found bigint, expected bigint, what text) RETURNS void LANGUAGE plpgsql AS $$
+      CREATE FUNCTION expect(counted bigint, expected bigint, what text) RETURNS void LANGUAGE plpgsql AS $$
         BEGIN
-          IF found <> expected THEN
-            RAISE EXCEPTION '% of % %', found, expected, what USING ERRCODE = 'BE001';
+          IF counted <> expected THEN
+            RAISE EXCEPTION '% of % %', counted, expected, what USING ERRCODE = 'BE001';
           END IF;
         END
       $$;

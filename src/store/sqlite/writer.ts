@@ -56,7 +56,7 @@ export class SqliteWriter {
     for (const email of wanted.emails) push(users, sql.userByEmail.get(email))
     for (const id of wanted.poolIds) addPool(sql.pool.get(id))
     for (const name of wanted.poolNames) addPool(sql.poolNamed.get(name))
-    if (wanted.census) for (const row of sql.pools.all()) addPool(row)
+    if (wanted.allPools) for (const row of sql.pools.all()) addPool(row)
     for (const id of wanted.vmIds) addVm(sql.vm.get(id))
 
     const ready: { poolId: number; type: VmType | null; vmIds: readonly number[] }[] = []
@@ -86,7 +86,7 @@ export class SqliteWriter {
       pools: [...pools.values()],
       vms,
       ready,
-      census: wanted.census ? this.#census([...pools.values()]) : null,
+      census: wanted.census ? this.#census() : null,
     }
   }
 
@@ -137,9 +137,9 @@ export class SqliteWriter {
     if (changed.installation !== null) sql.updateInstallation.run({ ...changed.installation })
   }
 
-  #census(pools: readonly Tables['pool'][]): { users: number; vms: number } {
+  #census(): { users: number; vms: number } {
     let vms = 0
-    for (const pool of pools)
+    for (const pool of this.#sql.pools.all() as unknown as Tables['pool'][])
       for (const states of Object.values(JSON.parse(pool.tally) as Record<string, Record<VmState, number>>))
         for (const count of Object.values(states)) vms += count
     return { users: Number(this.#sql.countUsers.get()?.n), vms }

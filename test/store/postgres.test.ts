@@ -1,0 +1,34 @@
+/** The contract of stores, kept by PostgreSQL; each test has a schema of its own. */
+import { randomBytes } from 'node:crypto'
+import { systemSchedule } from '../../src/cli/system.ts'
+import type { LeaseChange } from '../../src/domain/working-set.ts'
+import { openPostgresStore } from '../../src/store/postgres/store.ts'
+import { dropSchema, queryPostgres, temporarySchema, testPostgresUrl } from '../support/postgres.ts'
+import { storeContract } from './contract.ts'
+
+storeContract({
+  name: 'PostgreSQL',
+  histories: 5,
+  async open(now) {
+    const schema = await temporarySchema()
+    const store = await openPostgresStore({
+      urls: [testPostgresUrl()],
+      schema,
+      connectionsMax: 6,
+      schedule: systemSchedule,
+      stopwatch: () => performance.now(),
+      randomBytes,
+      now,
+    })
+    return { store, leases: () => leasesIn(schema), remove: () => dropSchema(schema) }
+  },
+})
+
+async function leasesIn(schema: string): Promise<LeaseChange[]> {
+  const rows = await queryPostgres(
+    `SELECT vm_id AS "vmId", generation, pool_id AS "poolId", user_id AS "userId", from_ms AS "fromMs",
+     ended_at_ms AS "endedAtMs" FROM lease ORDER BY vm_id, generation`,
+    schema,
+  )
+  return rows as unknown as LeaseChange[]
+}
