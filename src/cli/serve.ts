@@ -1,6 +1,7 @@
 /** `berth serve`: runs a server until it is told to stop. What an operator can mend is one line and exit code 1. */
 import { type Logger, pino } from 'pino'
 import { StoreRefusesToOpen } from '../store/port.ts'
+import { withoutPassword } from './database-options.ts'
 import { isLoopback, type Server, startServer } from './server.ts'
 import type { ServeSettings } from './settings.ts'
 
@@ -16,7 +17,9 @@ export async function serve(settings: ServeSettings): Promise<void> {
     process.exitCode = 1
     return
   }
-  log.info({ url: server.url, data: settings.data }, 'listening')
+  const { database } = settings
+  const where = database === null ? { data: settings.data } : { database: database.map(withoutPassword) }
+  log.info({ url: server.url, ...where }, 'listening')
   if (!isLoopback(settings.host) && settings.originalApi === 'on')
     log.warn(
       'the reads of the original API need no credentials, and this address can be reached from outside; --original-api off turns that API off',

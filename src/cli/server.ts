@@ -12,10 +12,11 @@ import { type Berth, openBerth } from '../service/berth.ts'
 import { LANE_SETTINGS, type LaneSettings } from '../service/lane.ts'
 import type { Schedule } from '../service/schedule.ts'
 import type { Store } from '../store/port.ts'
+import { openPostgresStore } from '../store/postgres/store.ts'
 import { openSqliteStore } from '../store/sqlite/store.ts'
 import { startWorkers } from '../worker/workers.ts'
 import type { ServeSettings } from './settings.ts'
-import { randomBytes, systemSchedule } from './system.ts'
+import { randomBytes, stopwatch, systemSchedule } from './system.ts'
 
 export interface ServerOptions {
   readonly settings: ServeSettings
@@ -24,6 +25,10 @@ export interface ServerOptions {
   readonly lane?: LaneSettings
   /** Added to each commit; for measuring only. */
   readonly commitDelayMs?: number
+  /** Stands in for the clock of PostgreSQL; for tests. */
+  readonly databaseNow?: () => number
+  /** Told of each batch that PostgreSQL committed; for measuring only. */
+  readonly measured?: (batch: { statements: number }) => void
   /** Adds routes; for measuring only. */
   readonly extend?: (app: FastifyInstance) => void
   /** Told the setup code while there are no users: at the start, and after each reset. */
@@ -47,24 +52,41 @@ const HASHES_MAX = 2
 
 /** Starts a server. Throws `StoreRefusesToOpen`, or the system's error when it cannot listen. */
 export async function startServer(options: ServerOptions): Promise<Server> {
-  const { settings, log } = options
   const schedule = options.schedule ?? systemSchedule
-  const store = await openSqliteStore({
-    folder: settings.data,
-    now: () => schedule.now(),
-    pause: () => schedule.pause(),
-    commitDelayMs: options.commitDelayMs ?? 0,
-    onLost(error) {
-      log.fatal({ err: error }, 'the store is lost')
-      options.onLost?.(error)
-    },
-  })
+  const store = await openStore(options, schedule)
   try {
     return await compose(options, store, schedule)
   } catch (error) {
     await store.close()
     throw error
   }
+}
+
+function openStore(
+  { settings, log, commitDelayMs = 0, onLost, databaseNow, measured }: ServerOptions,
+  schedule: Schedule,
+): Promise<Store> {
+  if (settings.database !== null)
+    return openPostgresStore({
+      urls: settings.database,
+      schema: settings.databaseSchema,
+      connectionsMax: settings.databaseConnections,
+      schedule,
+      stopwatch,
+      randomBytes,
+      ...(databaseNow === undefined ? {} : { now: databaseNow }),
+      ...(measured === undefined ? {} : { measured }),
+    })
+  return openSqliteStore({
+    folder: settings.data,
+    now: () => schedule.now(),
+    pause: () => schedule.pause(),
+    commitDelayMs,
+    onLost(error) {
+      log.fatal({ err: error }, 'the store is lost')
+      onLost?.(error)
+    },
+  })
 }
 
 async function compose(options: ServerOptions, store: Store, schedule: Schedule): Promise<Server> {

@@ -5,11 +5,12 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { TypeMix } from '../domain/pool.ts'
 import { VM_TYPE_NAMES, vmTypeNamed } from '../domain/vm-type.ts'
+import { addDatabaseOptions, type DatabaseSettings } from './database-options.ts'
 
-export interface ServeSettings {
+export interface ServeSettings extends DatabaseSettings {
   readonly host: string
   readonly port: number
-  readonly data: string
+  readonly databaseConnections: number
   readonly logLevel: string
   readonly allowReset: boolean
   readonly allowedHosts: readonly string[]
@@ -26,7 +27,13 @@ const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'
 
 /** Adds the options of `ServeSettings` to a command. */
 export function addServeOptions(command: Command): Command {
-  return command
+  return addDatabaseOptions(command)
+    .addOption(
+      new Option('--database-connections <number>', 'connections of this server to PostgreSQL, 3 to 500')
+        .env('BERTH_DATABASE_CONNECTIONS')
+        .default(16)
+        .argParser(integer(3, 500)),
+    )
     .addOption(
       new Option(
         '--host <address>',
@@ -40,11 +47,6 @@ export function addServeOptions(command: Command): Command {
         .env('BERTH_PORT')
         .default(8080)
         .argParser(integer(0, 65_535)),
-    )
-    .addOption(
-      new Option('--data <folder>', 'folder of the database; made if it is not there')
-        .env('BERTH_DATA')
-        .default('./data'),
     )
     .addOption(
       new Option('--log-level <level>', 'how much to log; debug logs every request')

@@ -16,4 +16,9 @@ export const systemSchedule: Schedule = {
   random: () => randomBytes(4).readUInt32LE() / 0x1_0000_0000,
 }
 
+/** Milliseconds of a clock that only goes forward, with fractions. */
+export function stopwatch(): number {
+  return performance.now()
+}
+
 export { randomBytes }

@@ -197,6 +197,18 @@ describe('berth serve --help', () => {
     host: { flag: '--host <address>', env: 'BERTH_HOST', fallback: '"127.0.0.1"' },
     port: { flag: '--port <number>', env: 'BERTH_PORT', fallback: '8080', unit: '0 to 65535' },
     data: { flag: '--data <folder>', env: 'BERTH_DATA', fallback: '"./data"' },
+    database: { flag: '--database <urls>', env: 'BERTH_DATABASE', fallback: 'the embedded database' },
+    databaseSchema: {
+      flag: '--database-schema <name>',
+      env: 'BERTH_DATABASE_SCHEMA',
+      fallback: 'the first of the search path',
+    },
+    databaseConnections: {
+      flag: '--database-connections <number>',
+      env: 'BERTH_DATABASE_CONNECTIONS',
+      fallback: '16',
+      unit: '3 to 500',
+    },
     logLevel: { flag: '--log-level <level>', env: 'BERTH_LOG_LEVEL', fallback: '"info"' },
     allowReset: { flag: '--allow-reset [yes|no]', env: 'BERTH_ALLOW_RESET', fallback: 'no' },
     allowedHosts: { flag: '--allowed-hosts <names>', env: 'BERTH_ALLOWED_HOSTS', fallback: 'none' },

@@ -1,4 +1,7 @@
-/** A whole server for one test: its own data folder, a free port, real HTTP. */
+/**
+ * A whole server for one test: its own data folder (or, on PostgreSQL, schema), a free port, real HTTP. Tests that are run on both
+ * databases choose by `runOn`.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,6 +9,7 @@ import { type Logger, pino } from 'pino'
 import { type Server, type ServerOptions, startServer } from '../../src/cli/server.ts'
 import type { ServeSettings } from '../../src/cli/settings.ts'
 import { EVEN_MIX } from '../../src/domain/pool.ts'
+import { dropSchema, temporarySchema, testPostgresUrl } from './postgres.ts'
 
 export interface Reply {
   readonly status: number
@@ -26,6 +30,9 @@ export const SETTINGS: Omit<ServeSettings, 'data'> = {
   host: '127.0.0.1',
   port: 0,
   logLevel: 'silent',
+  database: null,
+  databaseSchema: null,
+  databaseConnections: 8,
   allowReset: false,
   allowedHosts: [],
   originalApi: 'on',
@@ -37,13 +44,33 @@ export const SETTINGS: Omit<ServeSettings, 'data'> = {
   simulatedSeed: 1,
 }
 
+let database: 'sqlite' | 'postgres' = 'sqlite'
+
+/** The database of servers that are started from now on without naming one. */
+export function runOn(chosen: typeof database): void {
+  database = chosen
+}
+
+/** Where a new server on PostgreSQL has its tables. */
+async function newSchema() {
+  return { database: [testPostgresUrl()], databaseSchema: await temporarySchema() }
+}
+
 export async function startTestServer(
   settings: Partial<ServeSettings> = {},
   options: Partial<Omit<ServerOptions, 'settings'>> = {},
 ): Promise<TestServer> {
   const folder = settings.data ?? (await mkdtemp(join(tmpdir(), 'berth-test-')))
   const log: Logger = pino({ level: 'silent' })
-  const server = await startServer({ log, ...options, settings: { ...SETTINGS, ...settings, data: folder } })
+  const onPostgres = database === 'postgres' && settings.data === undefined && settings.database === undefined
+  const where = onPostgres ? await newSchema() : null
+  const now = options.schedule?.now
+  const server = await startServer({
+    log,
+    ...(now === undefined ? {} : { databaseNow: now }),
+    ...options,
+    settings: { ...SETTINGS, ...settings, ...(where ?? {}), data: folder },
+  })
   return {
     ...server,
     folder,
@@ -63,6 +90,7 @@ export async function startTestServer(
     async stop() {
       await server.stop()
       if (settings.data === undefined) await rm(folder, { recursive: true, force: true })
+      if (where !== null) await dropSchema(where.databaseSchema)
     },
   }
 }
