@@ -124,9 +124,12 @@ export function cycling(
   userid: number,
   password: string,
   admin: { userid: number; password: string },
+  /** The pool by name; null: the original API's. */
+  pool: string | null = null,
 ): Client {
   const auth = { userid, password }
-  const checkout = post('/checkout_vm', { auth })
+  const prefix = pool === null ? '' : `/pool/${pool}`
+  const checkout = post(`${prefix}/checkout_vm`, { auth })
   let step = 0
   let vmid = 0
   return {
@@ -137,9 +140,9 @@ export function cycling(
       if (step === 1) {
         const text = answer?.text ?? ''
         vmid = Number.parseInt(text.slice(text.indexOf('"vm-Id":') + 8), 10)
-        return post('/checkin_vm', { auth, vmid })
+        return post(`${prefix}/checkin_vm`, { auth, vmid })
       }
-      return post('/maintenance', { auth: admin, vmid })
+      return post(`${prefix}/maintenance`, { auth: admin, vmid })
     },
     atRest: () => step === 0,
   }

@@ -1,11 +1,12 @@
 /**
- * `npm run bench [-- --quick] [-- --json FILE]`: how fast Berth is, as ratios to a route of the same server that only reads and
+ * `npm run bench [-- --quick] [-- --json FILE] [-- --database postgres]`: how fast Berth is, as ratios to a route of the same server that only reads and
  * writes the same shapes, measured in turn in one run. Machines are noisy: read the ratios, not the rates.
  */
 import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
 import { type Client, cycling, get, type LoadResult, post, repeating, runLoad } from './load.ts'
+import { benchPostgres } from './postgres.ts'
 import {
   ADMIN,
   addMachines,
@@ -19,8 +20,14 @@ import {
 } from './setup.ts'
 
 const { values: options } = parseArgs({
-  options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } },
+  options: {
+    quick: { type: 'boolean', default: false },
+    json: { type: 'string' },
+    database: { type: 'string', default: 'sqlite' },
+  },
 })
+if (!['sqlite', 'postgres'].includes(options.database))
+  throw new Error(`--database ${options.database} is not possible: it must be sqlite or postgres`)
 
 const CONNECTIONS = 64
 const SECONDS = options.quick ? 1 : 4
@@ -241,19 +248,26 @@ function table(): string {
   return [head, head.map(() => '---'), ...lines].map((line) => `| ${line.join(' | ')} |`).join('\n')
 }
 
-try {
+async function embedded(): Promise<void> {
   const few = await newPool(1_000)
   const many = await newPool(MANY)
   await durableCycles(few, many, 0)
   await durableCycles(few, many, DISK_MS)
   await singleReads(few)
   await bigPool()
+}
+
+const onPostgres = options.database === 'postgres'
+try {
+  if (onPostgres) await benchPostgres({ seconds: SECONDS, rounds: ROUNDS, manyMachines: MANY, report })
+  else await embedded()
 } finally {
   removeFolders()
 }
 const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown processor'}, Node.js ${process.version}`
-const result = { machine, connections: CONNECTIONS, secondsEach: SECONDS, rounds: ROUNDS, rows }
+const connections = onPostgres ? 128 : CONNECTIONS
+const result = { machine, connections, secondsEach: SECONDS, rounds: ROUNDS, rows }
 process.stdout.write(
-  `${machine}, ${CONNECTIONS} keep-alive connections\n\n${table()}\n\n${JSON.stringify(result)}\n`,
+  `${machine}, ${connections} keep-alive connections\n\n${table()}\n\n${JSON.stringify(result)}\n`,
 )
 if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`)

@@ -4,12 +4,16 @@
  * message, and ends it with SIGTERM.
  */
 import { type Logger, pino } from 'pino'
-import { startServer } from '../src/cli/server.ts'
+import { type Server, startServer } from '../src/cli/server.ts'
 import { EVEN_MIX } from '../src/domain/pool.ts'
 import { LANE_SETTINGS } from '../src/service/lane.ts'
+import { poolRoutes } from './pool-routes.ts'
 
 export interface BenchServerSettings {
   readonly folder: string
+  /** PostgreSQL instead of the folder's database. */
+  readonly database: string | null
+  readonly databaseSchema: string | null
   /** 1: one transaction a call. */
   readonly batchMax: number
   readonly commitDelayMs: number
@@ -19,14 +23,15 @@ export interface BenchServerSettings {
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as BenchServerSettings
 const log: Logger = pino({ level: 'warn' })
-const server = await startServer({
+const counted = { batches: 0, statements: 0 }
+const server: Server = await startServer({
   log,
   settings: {
     host: '127.0.0.1',
     port: 0,
     data: settings.folder,
-    database: null,
-    databaseSchema: null,
+    database: settings.database === null ? null : [settings.database],
+    databaseSchema: settings.databaseSchema,
     databaseConnections: 16,
     logLevel: 'warn',
     allowReset: false,
@@ -41,7 +46,12 @@ const server = await startServer({
   },
   lane: { ...LANE_SETTINGS, batchMax: settings.batchMax },
   commitDelayMs: settings.commitDelayMs,
+  measured(batch) {
+    counted.batches++
+    counted.statements += batch.statements
+  },
   extend(app) {
+    poolRoutes(app, () => server.berth)
     // Like the routes under measurement, these return bodies: a reply that is returned costs more.
     app.post('/noop', async (_request, reply) => {
       reply.code(201)
@@ -75,6 +85,8 @@ if (!settings.checkCredentials) {
   const { credentials } = server.berth
   credentials.remembered = (userId) => ({ userId, credentialVersion: 1, role: 'admin' })
 }
-process.on('message', () => process.send?.({ rssBytes: process.memoryUsage.rss(), cpu: process.cpuUsage() }))
+process.on('message', () =>
+  process.send?.({ rssBytes: process.memoryUsage.rss(), cpu: process.cpuUsage(), ...counted }),
+)
 process.on('SIGTERM', () => void server.stop().then(() => process.exit(0)))
 process.send?.({ url: server.url })

@@ -19,6 +19,8 @@ export interface BenchServer {
   /** From the start of the process to the first answer. */
   readonly startMs: number
   rssBytes(): Promise<number>
+  /** Batches that it has committed, and the statements of these. */
+  counts(): Promise<{ batches: number; statements: number }>
   stop(): Promise<void>
 }
 
@@ -40,6 +42,8 @@ export async function startServer(
 ): Promise<BenchServer> {
   const whole: BenchServerSettings = {
     folder,
+    database: null,
+    databaseSchema: null,
     batchMax: 256,
     commitDelayMs: 0,
     checkCredentials: true,
@@ -57,6 +61,11 @@ export async function startServer(
       const answer = message(child)
       child.send('memory')
       return ((await answer) as { rssBytes: number }).rssBytes
+    },
+    async counts() {
+      const answer = message(child)
+      child.send('counts')
+      return (await answer) as { batches: number; statements: number }
     },
     async stop() {
       const ended = new Promise((resolve) => child.once('exit', resolve))

@@ -32,6 +32,13 @@ const IDLE_MS_MAX = 5_000
 /** When no answer came by then the connection is given up: the network may have swallowed it. */
 const ANSWER_MS_MAX = 12_000
 
+/**
+ * Every statement of a batch finds its rows by an index, few among many. A planner that has not counted the tables yet, or has
+ * counted them while they were small, would read them whole; and planning each statement anew costs more than running it.
+ */
+const PLANNING = `SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
+  SET plan_cache_mode = force_generic_plan`
+
 const INT8 = 20
 
 /** Until when nobody tries to connect, and why. */
@@ -127,7 +134,7 @@ export class Connections {
           client,
           schema,
           `SET statement_timeout = ${STATEMENT_MS_MAX}; SET lock_timeout = ${LOCK_MS_MAX};
-           SET idle_in_transaction_session_timeout = ${IDLE_MS_MAX}`,
+           SET idle_in_transaction_session_timeout = ${IDLE_MS_MAX}; ${PLANNING}`,
         ),
     })
     // A connection that breaks while nobody uses it is replaced when somebody does.
