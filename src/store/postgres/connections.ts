@@ -75,7 +75,6 @@ export class Connections {
   single(): Promise<Client> {
     return this.#tried(async () => {
       const client = new Client({ ...this.#config(), query_timeout: 0, pipeline: false })
-      // Whoever uses it meets the error at its next query.
       client.on('error', () => {})
       try {
         await client.connect()
@@ -161,6 +160,8 @@ export class Connections {
 
 /** Sets up a new connection. Throws when the server behind it takes no changes, or would not keep what it says it has. */
 async function prepare(client: ClientBase, schema: string | null, limits: string): Promise<void> {
+  // Whoever uses it meets the error at its next statement; without this, it would end the process.
+  client.on('error', () => {})
   const path = schema === null ? '' : `; SET search_path = ${client.escapeIdentifier(schema)}`
   await client.query(`${limits}${path}`)
   const { rows } = await client.query(
