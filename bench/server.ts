@@ -33,6 +33,7 @@ const server: Server = await startServer({
     database: settings.database === null ? null : [settings.database],
     databaseSchema: settings.databaseSchema,
     databaseConnections: 16,
+    setupCode: null,
     logLevel: 'warn',
     allowReset: false,
     allowedHosts: [],

@@ -92,10 +92,12 @@ function openStore(
 async function compose(options: ServerOptions, store: Store, schedule: Schedule): Promise<Server> {
   const { settings, log } = options
   // On an address that others reach, a stranger must not become the first user: at the start, or after a reset.
-  const newSetupCode = () => (isLoopback(settings.host) ? null : randomBytes(16).toString('hex'))
+  const newSetupCode = () =>
+    isLoopback(settings.host) ? null : (settings.setupCode ?? randomBytes(16).toString('hex'))
   let setupCode = newSetupCode()
   const tellSetupCode = () => {
-    if (setupCode !== null) options.tellSetupCode?.(setupCode)
+    // One that the operator chose need not be told.
+    if (setupCode !== null && settings.setupCode === null) options.tellSetupCode?.(setupCode)
   }
   let berth: Berth | undefined
   const metrics = createMetrics({ reads: () => store.reads, waiting: () => berth?.waiting() ?? 0 })

@@ -11,6 +11,8 @@ export interface ServeSettings extends DatabaseSettings {
   readonly host: string
   readonly port: number
   readonly databaseConnections: number
+  /** What the first user has to present where a code is asked for; null: each server draws one and prints it. */
+  readonly setupCode: string | null
   readonly logLevel: string
   readonly allowReset: boolean
   readonly allowedHosts: readonly string[]
@@ -47,6 +49,15 @@ export function addServeOptions(command: Command): Command {
         .env('BERTH_PORT')
         .default(8080)
         .argParser(integer(0, 65_535)),
+    )
+    .addOption(
+      new Option(
+        '--setup-code <code>',
+        'what the first user has to present on another address than loopback, 16 characters at least; servers that share a database should share it. Better set in the environment',
+      )
+        .env('BERTH_SETUP_CODE')
+        .default(null, 'each server draws one and prints it')
+        .argParser(setupCode),
     )
     .addOption(
       new Option('--log-level <level>', 'how much to log; debug logs every request')
@@ -144,6 +155,12 @@ function integer(min: number, max: number): (text: string) => number {
       throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`)
     return value
   }
+}
+
+function setupCode(text: string): string {
+  if (!/^[\x21-\x7e]{16,200}$/.test(text))
+    throw new InvalidArgumentError('It must be 16 to 200 printable ASCII characters without spaces.')
+  return text
 }
 
 function yesOrNo(text: string): boolean {

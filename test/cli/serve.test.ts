@@ -209,6 +209,12 @@ describe('berth serve --help', () => {
       fallback: '16',
       unit: '3 to 500',
     },
+    setupCode: {
+      flag: '--setup-code <code>',
+      env: 'BERTH_SETUP_CODE',
+      fallback: 'each server draws one and prints it',
+      unit: '16 characters at least',
+    },
     logLevel: { flag: '--log-level <level>', env: 'BERTH_LOG_LEVEL', fallback: '"info"' },
     allowReset: { flag: '--allow-reset [yes|no]', env: 'BERTH_ALLOW_RESET', fallback: 'no' },
     allowedHosts: { flag: '--allowed-hosts <names>', env: 'BERTH_ALLOWED_HOSTS', fallback: 'none' },

@@ -33,6 +33,7 @@ export const SETTINGS: Omit<ServeSettings, 'data'> = {
   database: null,
   databaseSchema: null,
   databaseConnections: 8,
+  setupCode: null,
   allowReset: false,
   allowedHosts: [],
   originalApi: 'on',
