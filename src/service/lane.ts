@@ -35,6 +35,36 @@ export interface LaneSettings {
 const TRIES_MAX = 6
 const RETRY_MS = 5
 
+/**
+ * How long a lane that has few commands waits for more while other lanes of this server are busy, unless one of their batches
+ * ends before: a batch costs the same for one command as for ten, and on a busy machine that is what limits.
+ */
+const GATHER_MS_MAX = 5
+
+/** Batches of all lanes of one server. */
+export class Traffic {
+  #underWay = 0
+  #ended: (() => void)[] = []
+
+  get busy(): boolean {
+    return this.#underWay > 0
+  }
+
+  began(): void {
+    this.#underWay++
+  }
+
+  ended(): void {
+    this.#underWay--
+    for (const tell of this.#ended.splice(0)) tell()
+  }
+
+  /** Resolves when a batch ends that is under way now or begins meanwhile. */
+  nextEnd(): Promise<void> {
+    return new Promise((resolve) => this.#ended.push(resolve))
+  }
+}
+
 export const LANE_SETTINGS: LaneSettings = { batchMax: 256, eagerMin: 16, waitingMax: 20_000 }
 
 /** What a commit brought. */
@@ -73,6 +103,7 @@ export class Lane {
   readonly #schedule: Schedule
   readonly #settings: LaneSettings
   readonly #watcher: LaneWatcher
+  readonly #traffic: Traffic
   #waiting: Waiting[] = []
   /** True while a start is planned for when the event loop has read what there is. */
   #planned = false
@@ -89,11 +120,13 @@ export class Lane {
     schedule: Schedule,
     watcher: LaneWatcher,
     settings: LaneSettings = LANE_SETTINGS,
+    traffic: Traffic = new Traffic(),
   ) {
     this.#store = store
     this.#schedule = schedule
     this.#watcher = watcher
     this.#settings = settings
+    this.#traffic = traffic
   }
 
   /** Hands in a command. Resolves after the commit with the reply, or with a refusal; rejects on a bug only. */
@@ -132,19 +165,30 @@ export class Lane {
     } else if (this.#waiting.length >= eagerMin) this.#start()
     else if (!this.#planned) {
       this.#planned = true
-      void this.#schedule.pause().then(() => {
+      void this.#gather().then(() => {
         this.#planned = false
         if (!this.#loading && this.#waiting.length > 0) this.#start()
       })
     }
   }
 
+  /** Lets more commands come: those that the event loop has read, and for a moment others where this server is busy anyway. */
+  async #gather(): Promise<void> {
+    await this.#schedule.pause()
+    if (!this.#traffic.busy || this.#underWay > 0 || this.#waiting.length >= this.#settings.eagerMin) return
+    const over = new AbortController()
+    await Promise.race([this.#traffic.nextEnd(), this.#schedule.sleep(GATHER_MS_MAX, over.signal)])
+    over.abort()
+  }
+
   #start(): void {
     const commands = this.#takeBatch()
     this.#loading = true
     this.#underWay++
+    this.#traffic.began()
     void this.#runBatch(commands).finally(() => {
       this.#underWay--
+      this.#traffic.ended()
       if (this.#waiting.length === 0 && this.#underWay === 0)
         for (const resolve of this.#drained.splice(0)) resolve()
     })

@@ -7,7 +7,7 @@
 import { type Command, needsOf } from '../domain/command.ts'
 import { type LoadedRows, Needs } from '../domain/working-set.ts'
 import type { Store } from '../store/port.ts'
-import { Lane, type LaneSettings, type LaneWatcher, type Submit } from './lane.ts'
+import { Lane, type LaneSettings, type LaneWatcher, type Submit, Traffic } from './lane.ts'
 import type { Schedule } from './schedule.ts'
 
 /** Machines whose pool is remembered. Ids are dense, so four bytes each; those above are looked for by the store. */
@@ -25,7 +25,8 @@ export class Lanes {
   constructor(store: Store, schedule: Schedule, watcher: LaneWatcher, settings?: LaneSettings) {
     const shared = store.neighbours !== null
     const learning: LaneWatcher = shared ? { ...watcher, loaded: (rows) => this.#learn(rows) } : watcher
-    this.#newLane = () => new Lane(store, schedule, learning, settings)
+    const traffic = new Traffic()
+    this.#newLane = () => new Lane(store, schedule, learning, settings, traffic)
     this.#common = this.#newLane()
     this.#ofPools = shared ? new Map() : null
   }
