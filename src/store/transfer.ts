@@ -485,7 +485,8 @@ class Wholeness {
   #addVm([id, poolId, , type, , , state, , holderId]: TransferRow): string | null {
     const pool = this.#pools.get(poolId as number)
     if (pool === undefined) return `vm.pool_id ${poolId} is no pool’s`
-    if (holderId !== null && !this.#users.has(holderId as number)) return `vm.holder_id ${holderId} is no user’s`
+    if (holderId !== null && !this.#users.has(holderId as number))
+      return `vm.holder_id ${holderId} is no user’s`
     if ((state === 'leased') !== (holderId !== null))
       return `vm.holder_id is ${shown(holderId)} in state ${state}`
     countUp(pool.counted, type as VmType, state as VmState, 1)

@@ -20,8 +20,7 @@ export function shownAddress(url: string): string {
   const shown = new URL(url)
   shown.password = ''
   shown.hash = ''
-  for (const name of [...shown.searchParams.keys()])
-    if (/pass/i.test(name)) shown.searchParams.delete(name)
+  for (const name of [...shown.searchParams.keys()]) if (/pass/i.test(name)) shown.searchParams.delete(name)
   return shown.href
 }
 

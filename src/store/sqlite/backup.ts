@@ -15,7 +15,7 @@ export async function backUp(db: DatabaseSync, to: string): Promise<void> {
   try {
     // One file alone, without a log beside it.
     copy.exec('PRAGMA journal_mode = DELETE')
-    const found = copy.prepare('PRAGMA integrity_check').all().map(Object.values).flat()
+    const found = copy.prepare('PRAGMA integrity_check').all().flatMap(Object.values)
     if (found.length !== 1 || found[0] !== 'ok')
       throw new StoreRefusesToOpen(`the copy is damaged, and so may be the database: ${found[0]}`)
   } finally {
