@@ -14,13 +14,13 @@ export interface PostgresTarget {
   readonly schema: string | null
 }
 
-/** A URL as it may be shown: without its password, wherever that stands. */
-export function shownAddress(url: string): string {
-  if (!URL.canParse(url)) return 'postgres://…'
+/** A URL as it may be shown: without the password. */
+export function withoutPassword(url: string): string {
+  if (!URL.canParse(url)) return 'postgres://***'
   const shown = new URL(url)
-  shown.password = ''
-  shown.hash = ''
-  for (const name of [...shown.searchParams.keys()]) if (/pass/i.test(name)) shown.searchParams.delete(name)
+  if (shown.password !== '') shown.password = '***'
+  for (const name of new Set(shown.searchParams.keys()))
+    if (/pass/i.test(name)) shown.searchParams.set(name, '***')
   return shown.href
 }
 
@@ -48,9 +48,9 @@ async function connect(
   for (const url of urls) {
     const connections = new Connections({ urls: [url], schema, batchesMax: 1, readsMax: 1, now })
     try {
-      return { client: await connections.single(), shown: shownAddress(url) }
+      return { client: await connections.single(), shown: withoutPassword(url) }
     } catch (error) {
-      reasons.push(`${shownAddress(url)}: ${messageOf(error)}`)
+      reasons.push(`${withoutPassword(url)}: ${messageOf(error)}`)
     } finally {
       await connections.close()
     }
