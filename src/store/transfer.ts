@@ -19,7 +19,7 @@ export const TRANSFER_TABLES = ['installation', 'user', 'pool', 'vm', 'lease', '
 
 export type TransferTable = (typeof TRANSFER_TABLES)[number]
 
-export type TransferValue = string | number | null
+type TransferValue = string | number | null
 
 /** A row's values in the order of `columnsOf`. */
 export type TransferRow = readonly TransferValue[]

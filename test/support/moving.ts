@@ -15,7 +15,7 @@ export async function textOf(source: TransferSource, exportedAtMs = NOW_MS): Pro
 }
 
 /** An export in chunks of so many bytes. */
-export async function* chunksOf(text: string | Uint8Array, bytes = 65_536): AsyncGenerator<Uint8Array> {
+async function* chunksOf(text: string | Uint8Array, bytes = 65_536): AsyncGenerator<Uint8Array> {
   const all = Buffer.from(text as string)
   for (let at = 0; at < all.length; at += bytes) yield all.subarray(at, at + bytes)
 }

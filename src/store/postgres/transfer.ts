@@ -14,6 +14,7 @@ import {
   type TransferTable,
 } from '../transfer.ts'
 import { migrationStatus } from './migrations.ts'
+import { numbers, texts } from './statement.ts'
 
 const SLICE_ROWS = 5_000
 
@@ -110,16 +111,17 @@ async function updateInstallation(client: ClientBase, { table, rows }: TransferS
 }
 
 function insert(client: ClientBase, { table, rows }: TransferSlice): Promise<unknown> {
-  const columns = columnsOf(table)
-  const arrays = columnTypesOf(table).map(
-    (type, i) => `$${i + 1}::${type === 'integer' ? 'bigint' : 'text'}[]`,
-  )
+  const types = columnTypesOf(table)
+  const arrays = types.map((type, i) => `$${i + 1}::${type === 'integer' ? 'bigint' : 'text'}[]`)
   const [more, value] = table === 'pool' ? [', at_ms', ', 0'] : ['', '']
   return client.query({
     name: `import ${table}`,
-    text: `INSERT INTO ${quoted(table)} (${columns.join(', ')}${more})
+    text: `INSERT INTO ${quoted(table)} (${columnsOf(table).join(', ')}${more})
            SELECT *${value} FROM unnest(${arrays.join(', ')})`,
-    values: columns.map((_, i) => rows.map((row) => row[i])),
+    values: types.map((type, i) => {
+      const values = rows.map((row) => row[i] ?? null)
+      return type === 'integer' ? numbers(values as number[]) : texts(values as string[])
+    }),
   })
 }
 
