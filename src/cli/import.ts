@@ -1,7 +1,7 @@
 /** `berth import`: puts an exported installation into a database that is empty, all of it or nothing. */
 import { type FileHandle, open } from 'node:fs/promises'
-import { makeSchema, withConnection } from '../store/postgres/address.ts'
-import { migrate } from '../store/postgres/migrations.ts'
+import { withConnection } from '../store/postgres/address.ts'
+import { makeSchema, migrate } from '../store/postgres/migrations.ts'
 import { importIntoPostgres } from '../store/postgres/transfer.ts'
 import { withFolder } from '../store/sqlite/beside.ts'
 import { importIntoSqlite } from '../store/sqlite/transfer.ts'

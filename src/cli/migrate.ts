@@ -1,7 +1,7 @@
 /** `berth migrate`: brings a database to what this program expects, or tells what that would take. */
 import type { Migration, MigrationStatus } from '../store/migration.ts'
-import { makeSchema, withConnection } from '../store/postgres/address.ts'
-import { migrate, migrationStatus } from '../store/postgres/migrations.ts'
+import { withConnection } from '../store/postgres/address.ts'
+import { makeSchema, migrate, migrationStatus } from '../store/postgres/migrations.ts'
 import { folderStatus, withFolder } from '../store/sqlite/beside.ts'
 import type { DatabaseSettings } from './database-options.ts'
 import { forOperator } from './operator.ts'

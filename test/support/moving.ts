@@ -1,6 +1,6 @@
 /** Moves whole installations between data folders and PostgreSQL schemas, as the commands do, without their processes. */
-import { makeSchema, withConnection } from '../../src/store/postgres/address.ts'
-import { migrate } from '../../src/store/postgres/migrations.ts'
+import { withConnection } from '../../src/store/postgres/address.ts'
+import { makeSchema, migrate } from '../../src/store/postgres/migrations.ts'
 import { importIntoPostgres, withPostgresSource } from '../../src/store/postgres/transfer.ts'
 import { withFolder, withSnapshot } from '../../src/store/sqlite/beside.ts'
 import { importIntoSqlite, sqliteSource } from '../../src/store/sqlite/transfer.ts'

@@ -58,15 +58,6 @@ async function connect(
   throw new StoreUnavailable(reasons.join('; '))
 }
 
-/** Makes the schema when it is named and not there. Throws `StoreRefusesToOpen` when the search path begins with none. */
-export async function makeSchema(client: Client, schema: string | null): Promise<void> {
-  const { rows } = await client.query('SELECT current_schema() AS found')
-  if (rows[0]?.found !== null) return
-  if (schema === null)
-    throw new StoreRefusesToOpen('the search path of the database user begins with no schema that exists')
-  await client.query(`CREATE SCHEMA IF NOT EXISTS ${client.escapeIdentifier(schema)}`)
-}
-
 const NOT_ALLOWED = '42501'
 
 function told(error: unknown, shown: string): unknown {

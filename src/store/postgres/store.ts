@@ -14,13 +14,12 @@ import {
   StoreRefusesToOpen,
   StoreUnavailable,
 } from '../port.ts'
-import { makeSchema } from './address.ts'
 import { loadBatch } from './batch-load.ts'
 import { type BatchId, saveBatch } from './batch-save.ts'
 import { Connections } from './connections.ts'
 import { isConnectionLost, messageOf, storeError } from './errors.ts'
 import { NAMESPACE_SQL } from './event-cursor.ts'
-import { migrate } from './migrations.ts'
+import { makeSchema, migrate } from './migrations.ts'
 import { PostgresNeighbours } from './neighbours.ts'
 import { forgetOldBatches, settleOutcome } from './outcome.ts'
 import { PostgresReader, postgresReads } from './reader.ts'
