@@ -1,5 +1,8 @@
-/** Which database a command works on: the embedded one in a data folder, or PostgreSQL. The same options for every command. */
-import { type Command, InvalidArgumentError, Option } from 'commander'
+/**
+ * Which database a command works on: the embedded one in a data folder, or PostgreSQL. The same options for every command.
+ * What is said on the command line counts more than what the environment says.
+ */
+import { type Command, Option } from 'commander'
 
 export interface DatabaseSettings {
   /** The data folder of the embedded database; of no meaning when `database` is given. */
@@ -14,7 +17,7 @@ export interface DatabaseSettings {
 export function addDatabaseOptions(command: Command): Command {
   return command
     .addOption(
-      new Option('--data <folder>', 'folder of the embedded database; made if it is not there')
+      new Option('--data <folder>', 'folder of the embedded database; a server makes it if it is not there')
         .env('BERTH_DATA')
         .default('./data'),
     )
@@ -25,41 +28,41 @@ export function addDatabaseOptions(command: Command): Command {
       )
         .env('BERTH_DATABASE')
         .default(null, 'the embedded database')
-        .argParser(postgresUrls),
+        .argParser((text) => postgresUrls(command, text)),
     )
     .addOption(
       new Option('--database-schema <name>', 'schema of the tables in PostgreSQL; made if it is not there')
         .env('BERTH_DATABASE_SCHEMA')
         .default(null, 'the first of the search path')
-        .argParser(schemaName),
+        .argParser((text) => schemaName(command, text)),
     )
+    .hook('preAction', (_, called) => settleDatabase(called))
 }
 
-/** A URL as it may be shown: without the password. */
-export function withoutPassword(url: string): string {
-  try {
-    const shown = new URL(url)
-    if (shown.password !== '') shown.password = '***'
-    if (shown.searchParams.has('password')) shown.searchParams.set('password', '***')
-    return shown.href
-  } catch {
-    return 'postgres://***'
-  }
-}
-
-function postgresUrls(text: string): readonly string[] {
+function postgresUrls(command: Command, text: string): readonly string[] {
   const urls = text.split(',').map((url) => url.trim())
-  for (const url of urls)
-    if (!/^postgres(ql)?:\/\//.test(url) || !URL.canParse(url))
-      throw new InvalidArgumentError(
-        `'${withoutPassword(url)}' is not a URL like postgres://user:password@host:5432/database (a password with special characters has to be percent-encoded).`,
-      )
+  for (const [i, url] of urls.entries()) {
+    if (/^postgres(ql)?:\/\//i.test(url) && URL.canParse(url)) continue
+    const which = urls.length === 1 ? 'its value' : `part ${i + 1} of its value`
+    // In words of its own: those of commander would show the value, and with it a password.
+    command.error(
+      `error: option '--database <urls>' is invalid: ${which} is not a URL like postgres://user:password@host:5432/database (special characters in a password, commas too, have to be percent-encoded).`,
+    )
+  }
   return urls
 }
 
-function schemaName(text: string): string {
+function schemaName(command: Command, text: string): string {
   // What PostgreSQL keeps of a name is 63 bytes.
   if (text.trim() === '' || Buffer.byteLength(text) > 63)
-    throw new InvalidArgumentError('It must be a name of 1 to 63 bytes.')
+    command.error("error: option '--database-schema <name>' is invalid: it must be a name of 1 to 63 bytes.")
   return text
+}
+
+function settleDatabase(command: Command): void {
+  const from = (name: string) => command.getOptionValueSource(name)
+  if (from('data') !== 'cli' || command.getOptionValue('database') === null) return
+  if (from('database') === 'cli')
+    command.error('error: --data names the embedded database and --database PostgreSQL: give one of them.')
+  command.setOptionValue('database', null)
 }

@@ -1,7 +1,7 @@
 /** `berth serve`: runs a server until it is told to stop. What an operator can mend is one line and exit code 1. */
 import { type Logger, pino } from 'pino'
 import { StoreRefusesToOpen } from '../store/port.ts'
-import { withoutPassword } from './database-options.ts'
+import { withoutPassword } from '../store/postgres/address.ts'
 import { isLoopback, type Server, startServer } from './server.ts'
 import type { ServeSettings } from './settings.ts'
 

@@ -37,3 +37,13 @@ export function missingSteps(
     )
   return migrations.filter(({ id }) => id > newestDone)
 }
+
+/** Throws `StoreRefusesToOpen` when a database lacks steps: whoever only reads it does not do them. `where` names the database. */
+export function requireMigrated({ done, missing }: MigrationStatus, where: string): void {
+  if (missing.length === 0) return
+  throw new StoreRefusesToOpen(
+    done.length === 0
+      ? `${where} holds no tables of Berth: berth migrate makes them`
+      : `${where} lacks migrations that this program needs: berth migrate does them`,
+  )
+}

@@ -121,7 +121,8 @@ export async function startServerProcess(
 ): Promise<ServerProcess> {
   const folder = settings.data ?? join(await temporaryFolder(), 'data')
   const port = settings.args?.includes('--port') || settings.env?.BERTH_PORT !== undefined
-  const args = ['serve', ...(port ? [] : ['--port', '0']), '--data', folder, ...(settings.args ?? [])]
+  const database = settings.args?.includes('--database') ? [] : ['--data', folder]
+  const args = ['serve', ...(port ? [] : ['--port', '0']), ...database, ...(settings.args ?? [])]
   const program = startProgram(args, settings)
   const { url } = await listeningLine(program)
   return { ...program, url, folder, call: callsTo(url) }

@@ -1,6 +1,7 @@
 /** The steps that make the PostgreSQL database what this program expects, in order, and how they are done. */
 import type { ClientBase } from 'pg'
 import { type DoneMigration, type Migration, type MigrationStatus, missingSteps } from '../migration.ts'
+import { StoreRefusesToOpen } from '../port.ts'
 
 export const MIGRATIONS: readonly Migration[] = [
   {
@@ -120,6 +121,26 @@ export const MIGRATIONS: readonly Migration[] = [
 
 /** Taken while steps are done, so that servers that start together do them once. Any number that nobody else uses will do. */
 const LOCK = 0x6265_7274
+
+/**
+ * Makes the schema that a connection was told to use, when it is not there. Servers that start together make it once: by itself
+ * IF NOT EXISTS is no help against others who look at the same moment. Throws `StoreRefusesToOpen` when none was named.
+ */
+export async function makeSchema(client: ClientBase, schema: string | null): Promise<void> {
+  const { rows } = await client.query('SELECT current_schema() AS found')
+  if (rows[0]?.found !== null) return
+  if (schema === null)
+    throw new StoreRefusesToOpen('the search path of the database user begins with no schema that exists')
+  await client.query('BEGIN')
+  try {
+    await client.query('SELECT pg_advisory_xact_lock($1, hashtext($2))', [LOCK, schema])
+    await client.query(`CREATE SCHEMA IF NOT EXISTS ${client.escapeIdentifier(schema)}`)
+    await client.query('COMMIT')
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => {})
+    throw error
+  }
+}
 
 /**
  * Brings the database that `client` is connected to up to the newest step, all missing ones in one transaction. Servers that

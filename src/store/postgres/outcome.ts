@@ -14,7 +14,7 @@ const SETTLE_MS_MAX = 10_000
 const PAUSE_MS = 100
 
 /** How long the ids of batches are kept. */
-export const KEPT_MS = 15 * 60_000
+const KEPT_MS = 15 * 60_000
 
 const SQL = {
   void: prepared('INSERT INTO batch VALUES ($1, $2, true) ON CONFLICT DO NOTHING'),

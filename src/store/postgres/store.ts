@@ -19,7 +19,7 @@ import { type BatchId, saveBatch } from './batch-save.ts'
 import { Connections } from './connections.ts'
 import { isConnectionLost, messageOf, storeError } from './errors.ts'
 import { NAMESPACE_SQL } from './event-cursor.ts'
-import { migrate } from './migrations.ts'
+import { makeSchema, migrate } from './migrations.ts'
 import { PostgresNeighbours } from './neighbours.ts'
 import { forgetOldBatches, settleOutcome } from './outcome.ts'
 import { PostgresReader, postgresReads } from './reader.ts'
@@ -63,7 +63,7 @@ export async function openPostgresStore(settings: PostgresSettings): Promise<Sto
   try {
     const client = await firstConnection(connections, settings)
     try {
-      await requireSchema(client, settings.schema)
+      await makeSchema(client, settings.schema)
       await migrate(client, Math.floor(settings.schedule.now()))
       const { rows } = await client.query(`${NAMESPACE_SQL}, current_schema() AS schema`)
       return new PostgresStore(settings, connections, Number(rows[0].namespace), String(rows[0].schema))
@@ -90,14 +90,6 @@ async function firstConnection(
       await schedule.sleep(200)
     }
   }
-}
-
-async function requireSchema(client: Client, schema: string | null): Promise<void> {
-  const { rows } = await client.query('SELECT current_schema() AS found')
-  if (rows[0]?.found !== null) return
-  if (schema === null)
-    throw new StoreRefusesToOpen('the search path of the database user begins with no schema that exists')
-  await client.query(`CREATE SCHEMA IF NOT EXISTS ${client.escapeIdentifier(schema)}`)
 }
 
 class PostgresStore implements Store {

@@ -2,7 +2,7 @@
  * Who owns a data folder: one server at a time. The owner holds an exclusive lock on a small file beside the database;
  * the operating system frees it when the process ends, however it ends.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { StoreRefusesToOpen } from '../port.ts'
@@ -37,7 +37,17 @@ export function takeDataFolder(path: string): DataFolder {
         : `the data folder ${path} cannot be written: ${reasonOf(error)}`,
     )
   }
-  return { databasePath: join(path, 'berth.db'), release: () => lock.close() }
+  return { databasePath: databasePathIn(path), release: () => lock.close() }
+}
+
+function databasePathIn(path: string): string {
+  return join(path, 'berth.db')
+}
+
+/** The database of a data folder that somebody else may own, to read it. Null when there is none. */
+export function existingDatabaseIn(path: string): string | null {
+  const databasePath = databasePathIn(path)
+  return existsSync(databasePath) ? databasePath : null
 }
 
 /** Makes the entries of new folders survive power loss: those from `first`, the topmost that was made, down to `path`. */
