@@ -267,7 +267,8 @@ export class MemoryStore implements Store {
   }
 }
 
-function readsOf(tables: MemoryTables, step: () => Promise<void>): Reads {
+/** The reads of a store over these tables, each behind a step. */
+export function readsOf(tables: MemoryTables, step: () => Promise<void>): Reads {
   const listing = (vm: Vm): VmListing => ({
     id: vm.id,
     name: vm.name,

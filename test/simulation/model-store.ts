@@ -1,0 +1,259 @@
+/**
+ * A database that several simulated servers share, modelled on the one that Berth runs on in earnest: a batch takes the rows
+ * that it declared, in one order, waits while another batch holds one of them, loads what was committed last, and commits all
+ * or nothing. It is not trusting: a batch that changes a row that it does not hold alone breaks a promise, whatever came of it.
+ *
+ * What goes wrong between a server and its database goes wrong here: it cannot be reached, a commit fails and nothing of it is
+ * done, a commit is done and the answer is lost, or is done much later, or never.
+ */
+import type { Vm } from '../../src/domain/vm.ts'
+import type { LoadedRows, Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import {
+  type Batch,
+  type Committed,
+  type News,
+  OutcomeUnknown,
+  type Store,
+  StoreConflict,
+  StoreUnavailable,
+} from '../../src/store/port.ts'
+import { MemoryTables, readsOf } from '../support/memory-store.ts'
+import type { FaultPlan } from './faults.ts'
+import type { Promises } from './promises.ts'
+import { type LockMode, type Row, RowLocks } from './row-locks.ts'
+import { type Owner, owner, type Scheduler } from './scheduler.ts'
+
+const COMMIT_FATES = ['done', 'unavailable', 'conflict', 'found late', 'lost, done', 'lost, done later', 'lost, never done'] as const
+
+type CommitFate = (typeof COMMIT_FATES)[number]
+
+interface Transaction {
+  readonly owner: Owner
+  readonly poolIds: Set<number>
+  /** The true time at which its rows were loaded: its own time was read then. */
+  loadedAtMs: number
+  /** What was sent to be committed. */
+  sent: WorkingSet | null
+}
+
+export class ModelDatabase {
+  readonly tables = new MemoryTables()
+  /** Added to the true time: how wrong the database's clock is. */
+  clockErrorMs = 0
+  /** Until when nobody can reach it. */
+  awayUntilMs = 0
+  readonly #scheduler: Scheduler
+  readonly #faults: FaultPlan
+  readonly #promises: Promises
+  readonly #locks = new RowLocks()
+  /** The database's own work, which goes on whatever becomes of the servers. */
+  readonly #self = owner('database')
+  readonly #open = new Set<Transaction>()
+  readonly #listeners = new Map<Owner, (news: News) => void>()
+  #lastNowMs = 0
+
+  constructor(scheduler: Scheduler, faults: FaultPlan, promises: Promises) {
+    this.#scheduler = scheduler
+    this.#faults = faults
+    this.#promises = promises
+  }
+
+  /** Its own time, which never runs backwards. */
+  get nowMs(): number {
+    this.#lastNowMs = Math.max(this.#lastNowMs, this.#scheduler.nowMs + this.clockErrorMs)
+    return this.#lastNowMs
+  }
+
+  /** The store of one server. */
+  connect(server: Owner): Store {
+    return {
+      begin: (needs) => this.#begin(server, needs),
+      reads: readsOf(this.tables, async () => {
+        await this.#way(server, 'read')
+        if (this.#faults.strikes('readFails')) throw new StoreUnavailable('simulated: the read failed')
+      }),
+      neighbours: {
+        tell: (news) => this.#tell(server, news),
+        listen: (heard) => void this.#listeners.set(server, heard),
+      },
+      close: async () => {},
+    }
+  }
+
+  /** What the database does when the connections of a server are gone: what was sent may still be carried out. */
+  disconnect(server: Owner): void {
+    this.#listeners.delete(server)
+    for (const transaction of [...this.#open]) {
+      if (transaction.owner !== server) continue
+      if (transaction.sent !== null && this.#faults.choose('commit survives crash', 2) === 1)
+        this.#apply(transaction, transaction.sent)
+      this.#end(transaction)
+    }
+  }
+
+  /** True when no batch is under way. */
+  get quiet(): boolean {
+    return this.#open.size === 0 && this.#locks.quiet
+  }
+
+  async #begin(server: Owner, needs: Needs): Promise<Batch> {
+    await this.#way(server, 'begin')
+    if (this.#faults.strikes('beginFails')) throw new StoreUnavailable('simulated: the database cannot be reached')
+    const transaction: Transaction = { owner: server, poolIds: new Set(), loadedAtMs: 0, sent: null }
+    this.#open.add(transaction)
+    try {
+      const rows = await this.#lockAndLoad(transaction, needs)
+      return {
+        rows,
+        commit: (set) => this.#commit(transaction, set),
+        release: async () => this.#end(transaction),
+      }
+    } catch (error) {
+      this.#end(transaction)
+      throw error
+    }
+  }
+
+  async #lockAndLoad(transaction: Transaction, needs: Needs): Promise<LoadedRows> {
+    if (needs.installation) await this.#lock(transaction, 'installation', 'alone')
+    for (const id of this.#poolIdsOf(needs)) {
+      await this.#lock(transaction, `pool ${id}`, 'alone')
+      transaction.poolIds.add(id)
+    }
+    for (const id of [...needs.userIds].sort((a, b) => a - b))
+      await this.#lock(transaction, `user ${id}`, needs.changedUserIds.has(id) ? 'alone' : 'shared')
+    await this.#scheduler.park(transaction.owner, 'load')
+    transaction.loadedAtMs = this.#scheduler.nowMs
+    const rows = this.tables.load(needs, this.nowMs)
+    const stranger = rows.vms.find((vm) => !transaction.poolIds.has(vm.poolId))
+    if (stranger !== undefined) throw new StoreConflict(`VM ${stranger.id} came to pool ${stranger.poolId} meanwhile`)
+    return rows
+  }
+
+  /** The pools that the batch is about, as they are now, by ascending id. */
+  #poolIdsOf(needs: Needs): number[] {
+    const ids = new Set<number>()
+    for (const { pool } of this.tables.pools.values())
+      if (needs.allPools || needs.poolIds.has(pool.id) || needs.poolNames.has(pool.name)) ids.add(pool.id)
+    const concerns = (vm: Vm) => needs.vmIds.has(vm.id) || (vm.holderId !== null && needs.heldBy.has(vm.holderId))
+    if (needs.vmIds.size > 0 || needs.heldBy.size > 0)
+      for (const vm of this.tables.vms.values()) if (concerns(vm)) ids.add(vm.poolId)
+    return [...ids].sort((a, b) => a - b)
+  }
+
+  async #lock(transaction: Transaction, row: Row, mode: LockMode): Promise<void> {
+    let wake = () => {}
+    const granted = new Promise<void>((resolve) => {
+      wake = resolve
+    })
+    const tell = () => void this.#scheduler.after(transaction.owner, `row ${row} granted`, 0, wake)
+    if (this.#locks.take(transaction, row, mode, tell)) return
+    this.#promises.reached('a batch waits for a row')
+    await granted
+  }
+
+  async #commit(transaction: Transaction, set: WorkingSet): Promise<Committed> {
+    const { owner } = transaction
+    try {
+      if (set.wiped) await this.#lockAllUsers(transaction)
+      transaction.sent = set
+      await this.#way(owner, 'commit')
+      const fate = this.#fate()
+      if (fate !== 'done') this.#promises.reached(`commit: ${fate}`)
+      if (fate === 'unavailable') throw new StoreUnavailable('simulated: the database went away before the commit')
+      if (fate === 'conflict') throw new StoreConflict('simulated: the batch lost against another one')
+      if (fate === 'lost, done later') {
+        this.#scheduler.after(this.#self, 'late commit', this.#faults.delayMs(), () => {
+          this.#apply(transaction, set)
+          this.#end(transaction)
+        })
+        transaction.sent = null
+        // It is no longer this server's: its crash changes nothing.
+        this.#orphan(transaction)
+        throw new OutcomeUnknown('simulated: the answer was lost, the commit is under way')
+      }
+      if (fate === 'lost, never done') throw new OutcomeUnknown('simulated: the commit was lost')
+      const lastEventId = this.#apply(transaction, set)
+      this.#end(transaction)
+      if (fate === 'lost, done') throw new OutcomeUnknown('simulated: the answer was lost')
+      await this.#way(owner, 'answer to commit', fate === 'found late' ? this.#faults.delayMs() : 0)
+      return { lastEventId, commitMs: 0 }
+    } catch (error) {
+      if (!this.#orphans.has(transaction)) this.#end(transaction)
+      throw error
+    }
+  }
+
+  readonly #orphans = new Set<Transaction>()
+
+  #orphan(transaction: Transaction): void {
+    this.#open.delete(transaction)
+    this.#orphans.add(transaction)
+  }
+
+  /** A wipe deletes the rows of all users: it waits for whoever holds one. */
+  async #lockAllUsers(transaction: Transaction): Promise<void> {
+    for (const id of [...this.tables.users.keys()].sort((a, b) => a - b))
+      await this.#lock(transaction, `user ${id}`, 'alone')
+  }
+
+  #fate(): CommitFate {
+    if (!this.#faults.strikes('commitFails')) return 'done'
+    return COMMIT_FATES[1 + this.#faults.choose('fate of a commit', COMMIT_FATES.length - 1)] ?? 'done'
+  }
+
+  #apply(transaction: Transaction, set: WorkingSet): number {
+    this.#checkHeld(transaction, set)
+    const emailOf = (id: number) => set.changedUsers.get(id)
+    for (const user of set.changedUsers.values()) {
+      if (user.state !== 'active') continue
+      for (const other of this.tables.users.values())
+        if (other.id !== user.id && other.state === 'active' && other.email === user.email && !emailOf(other.id) && !set.wiped)
+          throw new StoreConflict(`the e-mail ${user.email} was taken meanwhile`)
+    }
+    const before = { ...this.tables, vms: this.tables.vms, users: this.tables.users, pools: this.tables.pools }
+    const lastEventId = this.tables.save(set)
+    this.#promises.committed(transaction.owner.name, set, before, transaction.loadedAtMs)
+    return lastEventId
+  }
+
+  #checkHeld(transaction: Transaction, set: WorkingSet): void {
+    const must = (row: Row, what: string) => {
+      if (this.#locks.held(transaction, row) !== 'alone')
+        this.#promises.broken('held-rows', `a batch changes ${what} and does not hold the row '${row}' alone`)
+    }
+    if (set.installationChanged) must('installation', 'the installation')
+    if (set.newUserIds.size > 0) must('installation', `the new user ${[...set.newUserIds].join(', ')}`)
+    for (const id of set.changedUsers.keys())
+      if (!set.newUserIds.has(id)) must(`user ${id}`, `user ${id}`)
+    for (const id of new Set([...set.changedPools.keys(), ...set.countedPools]))
+      if (!set.newPoolIds.has(id)) must(`pool ${id}`, `pool ${id}`)
+    for (const vm of set.changedVms.values())
+      if (!set.newPoolIds.has(vm.poolId)) must(`pool ${vm.poolId}`, `VM ${vm.id}`)
+    if (set.wiped) for (const id of this.tables.pools.keys()) must(`pool ${id}`, `pool ${id} (a wipe)`)
+  }
+
+  #end(transaction: Transaction): void {
+    this.#open.delete(transaction)
+    this.#orphans.delete(transaction)
+    this.#locks.release(transaction)
+  }
+
+  /** The way to the database, or back. */
+  async #way(server: Owner, label: string, extraMs = 0): Promise<void> {
+    await this.#scheduler.park(server, label, extraMs + (this.#faults.strikes('slow') ? this.#faults.delayMs() : 0))
+    if (this.awayUntilMs > this.#scheduler.nowMs && label !== 'commit' && label !== 'answer to commit')
+      throw new StoreUnavailable('simulated: the database is away')
+  }
+
+  #tell(from: Owner, news: News): void {
+    for (const [server, heard] of this.#listeners) {
+      if (server === from || this.#faults.strikes('newsLost')) continue
+      const times = this.#faults.strikes('newsTwice') ? 2 : 1
+      for (let i = 0; i < times; i++) {
+        const delayMs = this.#faults.strikes('newsLate') ? this.#faults.delayMs() : 0
+        this.#scheduler.after(server, 'news', delayMs, () => heard(news))
+      }
+    }
+  }
+}
