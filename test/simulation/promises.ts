@@ -153,6 +153,8 @@ export class Promises {
   readonly #calls = new Map<string, Call>()
   /** The event that each call left. */
   readonly #effects = new Map<string, NewEvent>()
+  /** Machines that the events of the last commit tell of. */
+  readonly #touched = new Set<number>()
   /** Event ids in the order of their commits, and where the last wipe stands among them. */
   readonly #eventIds: number[] = []
   readonly #placeOfEvent = new Map<number, number>()
@@ -287,6 +289,7 @@ export class Promises {
     this.commits++
     this.note(() => `${server} commits #${this.commits}: ${describe(set, before)}`)
     const takes = new Map<number, number>()
+    this.#touched.clear()
     for (const event of set.events) this.#event(event, takes)
     this.#checkEventIds(set.events.length)
     if (this.#resetting)
@@ -342,6 +345,7 @@ export class Promises {
 
   /** What one event says of one machine. */
   #machine(event: NewEvent, vmId: number, takes: Map<number, number>): void {
+    this.#touched.add(vmId)
     const { type } = event
     const vm = this.#vms.get(vmId)
     if (type === 'vm.planned') {
@@ -521,11 +525,14 @@ export class Promises {
   }
 
   #followClaim(vm: Vm, before: Vm | undefined, nowMs: number, loadedAtMs: number): void {
-    const made = vm.busyUntilMs !== null && vm.claim > (before?.claim ?? 0) && vm.state === (before?.state ?? vm.state)
-    if (made && vm.busyUntilMs !== before?.busyUntilMs) {
-      if (before !== undefined && before.busyUntilMs !== null && before.busyUntilMs > nowMs)
+    // A claim that is made void grows the number too, and leaves the time.
+    const isNewTime = vm.busyUntilMs !== before?.busyUntilMs
+    const made = vm.claim > (before?.claim ?? 0) && (isNewTime || vm.dueAtMs === vm.busyUntilMs)
+    if (made && vm.busyUntilMs !== null) {
+      const alone = vm.state === before?.state && vm.attempts === before.attempts + 1 && !this.#touched.has(vm.id)
+      if (alone && isNewTime && before.busyUntilMs !== null && before.busyUntilMs > nowMs)
         this.broken('claim', `machine ${vm.id} was claimed while another worker may act on it for ${before.busyUntilMs - nowMs} ms`)
-      const untilMs = loadedAtMs + ((vm.busyUntilMs ?? 0) - nowMs)
+      const untilMs = loadedAtMs + (vm.busyUntilMs - nowMs)
       const claim = { claim: vm.claim, state: vm.state, untilMs, jumps: this.jumps }
       this.#claims.set(vm.id, claim)
       this.#claimsMade.set(`${vm.id} ${vm.claim}`, claim)

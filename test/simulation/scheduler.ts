@@ -50,6 +50,7 @@ export class Scheduler {
 
   /** Calls `resume` after `ms`, when it is its turn. Returns what takes it back. */
   after(owner: Owner, label: string, ms: number, resume: () => void): () => void {
+    if (owner.dead) return () => {}
     const step = { owner, label, dueMs: this.nowMs + ms, serial: this.#serial++, resume }
     this.#steps.push(step)
     return () => {

@@ -153,6 +153,7 @@ export class Server {
           setupCode: () => null,
           allowReset: false,
           hashesMax: 1,
+          rememberedMax: 1,
           failed: (command, error) => {
             if (!isStoreFault(error))
               promises.broken('no-bug', `${this.name}: ${command?.kind ?? 'a batch'} failed: ${textOf(error)}`)
