@@ -22,7 +22,10 @@ export class Choices {
   calm = false
 
   constructor(source: ChoiceSource) {
-    this.#draw = 'seed' in source ? fromSeed(source.seed) : (stream, weights) => this.#next(source.record, stream, weights)
+    this.#draw =
+      'seed' in source
+        ? fromSeed(source.seed)
+        : (stream, weights) => this.#next(source.record, stream, weights)
   }
 
   /** One of `weights.length` choices, drawn by their weights; or one of so many that are equally likely. */
@@ -95,13 +98,16 @@ function encodeList(list: readonly number[]): string {
 /** The record that `encodeRecord` wrote. Throws when it is none. */
 export function decodeRecord(text: string): ChoiceRecord {
   const lists = text.split('/')
-  if (lists.length !== STREAMS.length || !/^[\d,z/]*$/.test(text)) throw new Error(`'${text}' is no recorded schedule`)
+  if (lists.length !== STREAMS.length || !/^[\d,z/]*$/.test(text))
+    throw new Error(`'${text}' is no recorded schedule`)
   const [plan = [], clients = [], order = [], faults = []] = lists.map((list) =>
     list === ''
       ? []
       : list
           .split(',')
-          .flatMap((word) => (word.startsWith('z') ? Array<number>(Number(word.slice(1))).fill(0) : [Number(word)])),
+          .flatMap((word) =>
+            word.startsWith('z') ? Array<number>(Number(word.slice(1))).fill(0) : [Number(word)],
+          ),
   )
   return { plan, clients, order, faults }
 }

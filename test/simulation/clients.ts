@@ -108,7 +108,9 @@ export class Clients {
       if (faults.strikes('callLost')) continue
       const delayMs = faults.strikes('callLate') ? faults.delayMs() : 0
       const requestId = `r${++this.#calls}`
-      scheduler.after(this.#network, 'a call arrives', delayMs, () => this.#arrive(client, host.server, requestId, command))
+      scheduler.after(this.#network, 'a call arrives', delayMs, () =>
+        this.#arrive(client, host.server, requestId, command),
+      )
     }
   }
 
@@ -117,7 +119,9 @@ export class Clients {
     if (server === null || !server.running || server.berth === null) return
     const frozenMs = server.process.frozenUntilMs - scheduler.nowMs
     if (frozenMs > 0) {
-      scheduler.after(this.#network, 'a call waits', frozenMs, () => this.#arrive(client, server, requestId, command))
+      scheduler.after(this.#network, 'a call waits', frozenMs, () =>
+        this.#arrive(client, server, requestId, command),
+      )
       return
     }
     const named = { ...command, requestId } as Command
@@ -135,7 +139,8 @@ export class Clients {
         this.#open.delete(call)
         promises.unanswered(call)
         promises.note(() => `${server.name} fails ${requestId}: ${String(error)}`)
-        if (!isStoreFault(error)) promises.broken('no-bug', `${server.name} failed ${requestId}: ${textOf(error)}`)
+        if (!isStoreFault(error))
+          promises.broken('no-bug', `${server.name} failed ${requestId}: ${textOf(error)}`)
       },
     )
   }

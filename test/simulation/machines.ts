@@ -114,7 +114,11 @@ export class Machines implements Outside {
 
   #take(verb: Verb, vmId: number, jumps: number): void {
     const row = this.#promises.tables.vms.get(vmId)
-    if (row !== undefined && (row.state === 'ready' || row.state === 'leased') && jumps === this.#promises.jumps)
+    if (
+      row !== undefined &&
+      (row.state === 'ready' || row.state === 'leased') &&
+      jumps === this.#promises.jumps
+    )
       this.#promises.broken(
         'hands',
         `the provider's ${verb} took effect on machine ${vmId}, which is ${row.state}${row.holderId === null ? '' : ` for user ${row.holderId}`}`,

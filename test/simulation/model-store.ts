@@ -23,7 +23,15 @@ import type { Promises } from './promises.ts'
 import { type LockMode, type Row, RowLocks } from './row-locks.ts'
 import { type Owner, owner, type Scheduler } from './scheduler.ts'
 
-const COMMIT_FATES = ['done', 'unavailable', 'conflict', 'found late', 'lost, done', 'lost, done later', 'lost, never done'] as const
+const COMMIT_FATES = [
+  'done',
+  'unavailable',
+  'conflict',
+  'found late',
+  'lost, done',
+  'lost, done later',
+  'lost, never done',
+] as const
 
 type CommitFate = (typeof COMMIT_FATES)[number]
 
@@ -98,7 +106,8 @@ export class ModelDatabase {
 
   async #begin(server: Owner, needs: Needs): Promise<Batch> {
     await this.#way(server, 'begin')
-    if (this.#faults.strikes('beginFails')) throw new StoreUnavailable('simulated: the database cannot be reached')
+    if (this.#faults.strikes('beginFails'))
+      throw new StoreUnavailable('simulated: the database cannot be reached')
     const transaction: Transaction = { owner: server, poolIds: new Set(), loadedAtMs: 0, sent: null }
     this.#open.add(transaction)
     try {
@@ -126,7 +135,8 @@ export class ModelDatabase {
     transaction.loadedAtMs = this.#scheduler.nowMs
     const rows = this.tables.load(needs, this.nowMs)
     const stranger = rows.vms.find((vm) => !transaction.poolIds.has(vm.poolId))
-    if (stranger !== undefined) throw new StoreConflict(`VM ${stranger.id} came to pool ${stranger.poolId} meanwhile`)
+    if (stranger !== undefined)
+      throw new StoreConflict(`VM ${stranger.id} came to pool ${stranger.poolId} meanwhile`)
     return rows
   }
 
@@ -135,7 +145,8 @@ export class ModelDatabase {
     const ids = new Set<number>()
     for (const { pool } of this.tables.pools.values())
       if (needs.allPools || needs.poolIds.has(pool.id) || needs.poolNames.has(pool.name)) ids.add(pool.id)
-    const concerns = (vm: Vm) => needs.vmIds.has(vm.id) || (vm.holderId !== null && needs.heldBy.has(vm.holderId))
+    const concerns = (vm: Vm) =>
+      needs.vmIds.has(vm.id) || (vm.holderId !== null && needs.heldBy.has(vm.holderId))
     if (needs.vmIds.size > 0 || needs.heldBy.size > 0)
       for (const vm of this.tables.vms.values()) if (concerns(vm)) ids.add(vm.poolId)
     return [...ids].sort((a, b) => a - b)
@@ -160,7 +171,8 @@ export class ModelDatabase {
       await this.#way(owner, 'commit')
       const fate = this.#fate()
       if (fate !== 'done') this.#promises.reached(`commit: ${fate}`)
-      if (fate === 'unavailable') throw new StoreUnavailable('simulated: the database went away before the commit')
+      if (fate === 'unavailable')
+        throw new StoreUnavailable('simulated: the database went away before the commit')
       if (fate === 'conflict') throw new StoreConflict('simulated: the batch lost against another one')
       if (fate === 'lost, done later') {
         this.#scheduler.after(this.#self, 'late commit', this.#faults.delayMs(), () => {
@@ -208,10 +220,21 @@ export class ModelDatabase {
     for (const user of set.changedUsers.values()) {
       if (user.state !== 'active') continue
       for (const other of this.tables.users.values())
-        if (other.id !== user.id && other.state === 'active' && other.email === user.email && !emailOf(other.id) && !set.wiped)
+        if (
+          other.id !== user.id &&
+          other.state === 'active' &&
+          other.email === user.email &&
+          !emailOf(other.id) &&
+          !set.wiped
+        )
           throw new StoreConflict(`the e-mail ${user.email} was taken meanwhile`)
     }
-    const before = { ...this.tables, vms: this.tables.vms, users: this.tables.users, pools: this.tables.pools }
+    const before = {
+      ...this.tables,
+      vms: this.tables.vms,
+      users: this.tables.users,
+      pools: this.tables.pools,
+    }
     const lastEventId = this.tables.save(set)
     this.#promises.committed(transaction.owner.name, set, before, transaction.loadedAtMs)
     return lastEventId
@@ -224,8 +247,7 @@ export class ModelDatabase {
     }
     if (set.installationChanged) must('installation', 'the installation')
     if (set.newUserIds.size > 0) must('installation', `the new user ${[...set.newUserIds].join(', ')}`)
-    for (const id of set.changedUsers.keys())
-      if (!set.newUserIds.has(id)) must(`user ${id}`, `user ${id}`)
+    for (const id of set.changedUsers.keys()) if (!set.newUserIds.has(id)) must(`user ${id}`, `user ${id}`)
     for (const id of new Set([...set.changedPools.keys(), ...set.countedPools]))
       if (!set.newPoolIds.has(id)) must(`pool ${id}`, `pool ${id}`)
     for (const vm of set.changedVms.values())
@@ -241,7 +263,11 @@ export class ModelDatabase {
 
   /** The way to the database, or back. */
   async #way(server: Owner, label: string, extraMs = 0): Promise<void> {
-    await this.#scheduler.park(server, label, extraMs + (this.#faults.strikes('slow') ? this.#faults.delayMs() : 0))
+    await this.#scheduler.park(
+      server,
+      label,
+      extraMs + (this.#faults.strikes('slow') ? this.#faults.delayMs() : 0),
+    )
     if (this.awayUntilMs > this.#scheduler.nowMs && label !== 'commit' && label !== 'answer to commit')
       throw new StoreUnavailable('simulated: the database is away')
   }

@@ -33,7 +33,8 @@ export const PROMISES = {
   'none-free': 'nobody is told that no machine is free while one is, all along',
   'held-rows': 'a batch changes only rows that it holds alone',
   deadlock: 'batches never wait for each other in a circle',
-  converges: 'when faults stop and time passes, pools reach their size, nothing is stuck, every call is answered',
+  converges:
+    'when faults stop and time passes, pools reach their size, nothing is stuck, every call is answered',
   stores: 'the real store and the model hold the same rows',
   'no-bug': 'nothing throws that is not a fault of the store',
 } as const
@@ -106,7 +107,8 @@ const ADMINS_DO: ReadonlySet<EventType> = new Set<EventType>([
 
 /** From which states each event leads, and to which. */
 const MOVES: Partial<Record<EventType, readonly [readonly VmState[], VmState]>> = {
-  'vm.made': [['provisioning'], 'ready'],
+  // Retried and made in one batch: the model learns from the row that it was made anew.
+  'vm.made': [['provisioning', 'maintenance'], 'ready'],
   'vm.checked_out': [['ready'], 'leased'],
   'vm.checked_in': [['leased'], 'maintenance'],
   'vm.cleaned': [['maintenance'], 'ready'],
@@ -206,7 +208,10 @@ export class Promises {
       call.answer = 'refused'
       this.reached(`refused: ${reply.code}`)
       if (effect !== undefined)
-        this.broken('refused', `${call.requestId} was refused (${reply.code}), but ${effect.type} had been committed`)
+        this.broken(
+          'refused',
+          `${call.requestId} was refused (${reply.code}), but ${effect.type} had been committed`,
+        )
       if (reply.code === 'none_free') this.#checkNoneFree(call)
       return
     }
@@ -216,12 +221,19 @@ export class Promises {
       const mayLeaveNone = call.command.kind === 'sizePool' || call.command.kind === 'changeUser'
       // What a wipe that came right after it took away.
       if (mayLeaveNone || this.wipes > call.atWipe) return
-      this.broken('answered', `${call.requestId} (${call.command.kind}) was answered with success, and nothing was committed for it`)
+      this.broken(
+        'answered',
+        `${call.requestId} (${call.command.kind}) was answered with success, and nothing was committed for it`,
+      )
       return
     }
     if (call.command.kind === 'checkout') {
       const { vm } = reply as { vm: Vm }
-      if (effect.vmId !== vm.id || effect.data?.generation !== vm.generation || vm.holderId !== call.command.actor.userId)
+      if (
+        effect.vmId !== vm.id ||
+        effect.data?.generation !== vm.generation ||
+        vm.holderId !== call.command.actor.userId
+      )
         this.broken(
           'answered',
           `${call.requestId} was given machine ${vm.id} at generation ${vm.generation} for user ${vm.holderId}; committed: ${JSON.stringify(effect)}`,
@@ -229,7 +241,8 @@ export class Promises {
     }
     if (call.command.kind === 'createUser') {
       const { user } = reply as { user: { id: number } }
-      if (effect.userId !== user.id) this.broken('answered', `${call.requestId} made user ${effect.userId}, not ${user.id}`)
+      if (effect.userId !== user.id)
+        this.broken('answered', `${call.requestId} made user ${effect.userId}, not ${user.id}`)
     }
   }
 
@@ -244,7 +257,10 @@ export class Promises {
     const emptyAt = this.#emptyAt.get(`${pool} ${type}`) ?? -1
     const known = [...this.tables.pools.values()].some((row) => row.pool.name === pool)
     if (known && emptyAt < call.atCommit)
-      this.broken('none-free', `${call.requestId} was told that no machine (${type ?? 'any'}) of pool '${pool}' is free; one was, all along`)
+      this.broken(
+        'none-free',
+        `${call.requestId} was told that no machine (${type ?? 'any'}) of pool '${pool}' is free; one was, all along`,
+      )
   }
 
   // ---- claims
@@ -257,7 +273,11 @@ export class Promises {
     }).length
   }
 
-  reported(results: readonly WorkResult[], voidOnes: number, reply: { accepted: number; late: number }): void {
+  reported(
+    results: readonly WorkResult[],
+    voidOnes: number,
+    reply: { accepted: number; late: number },
+  ): void {
     if (voidOnes > 0) this.reached('a late report')
     if (reply.late < voidOnes)
       this.broken(
@@ -270,7 +290,10 @@ export class Promises {
   toldOfClaim({ id, claim }: Pick<Vm, 'id' | 'claim'>): Claim | null {
     const row = this.tables.vms.get(id)
     if (row === undefined ? id >= this.tables.installation.nextVmId : row.claim < claim)
-      this.broken('answered', `a worker was told that it has claimed machine ${id} (claim ${claim}), and nothing was committed`)
+      this.broken(
+        'answered',
+        `a worker was told that it has claimed machine ${id} (claim ${claim}), and nothing was committed`,
+      )
     return this.#claimsMade.get(`${id} ${claim}`) ?? null
   }
 
@@ -294,7 +317,8 @@ export class Promises {
     this.#checkEventIds(set.events.length)
     if (this.#resetting)
       for (const vm of set.changedVms.values())
-        if (vm.state === 'deleting') this.#vms.set(vm.id, { state: 'deleting', holderId: null, generation: vm.generation })
+        if (vm.state === 'deleting')
+          this.#vms.set(vm.id, { state: 'deleting', holderId: null, generation: vm.generation })
     this.#followLeases(set)
     for (const vm of set.changedVms.values()) {
       this.#checkRow(vm, set.wiped ? undefined : before.vms.get(vm.id), set.nowMs)
@@ -304,7 +328,10 @@ export class Promises {
     for (const user of set.changedUsers.values()) {
       const model = this.#users.get(user.id)
       const state = model?.state ?? 'gone'
-      if (state !== user.state || (model !== undefined && (model.version !== user.credentialVersion || model.role !== user.role)))
+      if (
+        state !== user.state ||
+        (model !== undefined && (model.version !== user.credentialVersion || model.role !== user.role))
+      )
         this.broken('lifecycle', `the row of user ${user.id} says ${user.state}, the events say ${state}`)
     }
     this.#checkPools(set, takes, before)
@@ -336,7 +363,10 @@ export class Promises {
     else if (type === 'pool.resized' && event.poolId !== undefined) {
       const { from, to } = event.data as { from: number; to: number }
       if (this.#targets.get(event.poolId) !== from)
-        this.broken('lifecycle', `pool ${event.poolId} was resized from ${from}, but its size was ${this.#targets.get(event.poolId)}`)
+        this.broken(
+          'lifecycle',
+          `pool ${event.poolId} was resized from ${from}, but its size was ${this.#targets.get(event.poolId)}`,
+        )
       this.#targets.set(event.poolId, to)
       takes.set(event.poolId, 1_000)
     } else if (type === 'installation.reset_begun') this.#resetting = true
@@ -359,7 +389,8 @@ export class Promises {
       return
     }
     if (type === 'vm.gone') {
-      if (vm.state !== 'deleting') this.broken('lifecycle', `machine ${vmId} is gone from the state ${vm.state}`)
+      if (vm.state !== 'deleting')
+        this.broken('lifecycle', `machine ${vmId} is gone from the state ${vm.state}`)
       if (this.outside.exists(vmId) && this.jumps === 0)
         this.broken('destroyed', `machine ${vmId} is gone from the pool, but was never destroyed`)
       this.#vms.delete(vmId)
@@ -369,25 +400,36 @@ export class Promises {
     if (move === undefined) return
     if (!move[0].includes(vm.state)) {
       const promise = type === 'vm.checked_out' && vm.state === 'leased' ? 'one-holder' : 'lifecycle'
-      this.broken(promise, `${type} of machine ${vmId}, which is ${vm.state}${vm.holderId === null ? '' : ` (held by user ${vm.holderId})`}`)
+      this.broken(
+        promise,
+        `${type} of machine ${vmId}, which is ${vm.state}${vm.holderId === null ? '' : ` (held by user ${vm.holderId})`}`,
+      )
     }
-    if (vm.state === 'ready' && event.poolId !== undefined) takes.set(event.poolId, (takes.get(event.poolId) ?? 0) + 1)
+    if (vm.state === 'ready' && event.poolId !== undefined)
+      takes.set(event.poolId, (takes.get(event.poolId) ?? 0) + 1)
     let { holderId, generation } = vm
     if (type === 'vm.checked_out') {
       generation++
       holderId = event.userId ?? null
       if (event.data?.generation !== generation)
-        this.broken('generation', `machine ${vmId} was leased at generation ${event.data?.generation}, after ${vm.generation}`)
+        this.broken(
+          'generation',
+          `machine ${vmId} was leased at generation ${event.data?.generation}, after ${vm.generation}`,
+        )
       this.outside.used(vmId)
     } else if (type === 'vm.checked_in') {
       if (event.data?.generation !== generation || event.userId !== holderId)
-        this.broken('one-holder', `machine ${vmId} of user ${holderId} at generation ${generation} was given back as ${JSON.stringify(event)}`)
+        this.broken(
+          'one-holder',
+          `machine ${vmId} of user ${holderId} at generation ${generation} was given back as ${JSON.stringify(event)}`,
+        )
       if (event.actorId === null && this.#users.get(holderId ?? 0)?.state !== 'leaving')
         this.broken('right', `machine ${vmId} was taken from user ${holderId}, who was not deleted`)
       holderId = null
     } else if (type === 'vm.returned') this.outside.vouched(vmId)
     if ((type === 'vm.cleaned' || type === 'vm.made') && this.jumps === 0) {
-      if (!this.outside.exists(vmId)) this.broken('prepared', `${type} of machine ${vmId}, which the provider never made`)
+      if (!this.outside.exists(vmId))
+        this.broken('prepared', `${type} of machine ${vmId}, which the provider never made`)
       else if (!this.outside.clean(vmId))
         this.broken('prepared', `${type} of machine ${vmId}, which was not cleaned since somebody used it`)
     }
@@ -409,18 +451,27 @@ export class Promises {
       this.broken('one-effect', `${requestId} had an effect twice: ${before.type}, and then ${type}`)
     if (!FACTS[call.command.kind]?.includes(type))
       this.broken('one-effect', `${requestId} (${call.command.kind}) left the event ${type}`)
-    if (call.answer === 'refused') this.broken('refused', `${requestId} was refused, and then ${type} was committed`)
+    if (call.answer === 'refused')
+      this.broken('refused', `${requestId} was refused, and then ${type} was committed`)
     this.#effects.set(requestId, event)
     this.#checkRight(event, call)
     const { command } = call
-    if (command.kind === 'checkIn' && (command.vmId !== event.vmId || (command.generation !== null && command.generation !== event.data?.generation)))
+    if (
+      command.kind === 'checkIn' &&
+      (command.vmId !== event.vmId ||
+        (command.generation !== null && command.generation !== event.data?.generation))
+    )
       this.broken(
         'stale-call',
         `${requestId} gave back machine ${command.vmId} at generation ${command.generation}, and ended the lease of machine ${event.vmId} at generation ${event.data?.generation} of user ${event.userId}`,
       )
     if (command.kind === 'checkout' && command.vmId !== null && command.vmId !== event.vmId)
       this.broken('answered', `${requestId} asked for machine ${command.vmId} and got ${event.vmId}`)
-    if (actorId !== null && actorId !== (command as { actor?: { userId: number } | null }).actor?.userId && type !== 'installation.reset')
+    if (
+      actorId !== null &&
+      actorId !== (command as { actor?: { userId: number } | null }).actor?.userId &&
+      type !== 'installation.reset'
+    )
       this.broken('right', `${requestId} was made by user ${actorId}, says ${type}`)
   }
 
@@ -440,7 +491,10 @@ export class Promises {
       return
     }
     if (actor?.credentialVersion !== user.version)
-      this.broken('right', `${type} (${requestId}) was done by user ${actorId} with a password that was changed before`)
+      this.broken(
+        'right',
+        `${type} (${requestId}) was done by user ${actorId} with a password that was changed before`,
+      )
     const others = type === 'user.changed' && event.userId !== actorId
     if ((others || ADMINS_DO.has(type)) && user.role !== 'admin')
       this.broken('right', `${type} (${requestId}) was done by user ${actorId}, who is no admin`)
@@ -456,7 +510,8 @@ export class Promises {
     this.#resetting = false
     this.#wipedBefore = this.#eventIds.length
     const left = this.outside.wiped()
-    if (left > 0 && this.jumps === 0) this.broken('destroyed', `the reset is done, and ${left} machines were never destroyed`)
+    if (left > 0 && this.jumps === 0)
+      this.broken('destroyed', `the reset is done, and ${left} machines were never destroyed`)
   }
 
   #checkEventIds(n: number): void {
@@ -476,9 +531,13 @@ export class Promises {
     for (const { id } of events) {
       const at = this.#placeOfEvent.get(id)
       if (at === undefined) this.broken('events', `${who} read event ${id}, which was never committed`)
-      else if (at <= place) this.broken('events', `${who} read event ${id} twice or out of order, after ${afterId}`)
+      else if (at <= place)
+        this.broken('events', `${who} read event ${id} twice or out of order, after ${afterId}`)
       else if (at > place + 1 && place + 1 >= this.#wipedBefore)
-        this.broken('events', `${who} read event ${id} after ${afterId} and passed ${this.#eventIds.slice(place + 1, at).join(', ')}`)
+        this.broken(
+          'events',
+          `${who} read event ${id} after ${afterId} and passed ${this.#eventIds.slice(place + 1, at).join(', ')}`,
+        )
       if (at !== undefined) place = at
     }
     return events.at(-1)?.id ?? afterId
@@ -493,11 +552,17 @@ export class Promises {
       const open = this.#openLeases.get(vmId)
       if (endedAtMs === null) {
         if (open !== undefined)
-          this.broken('one-holder', `machine ${vmId} was leased to user ${userId}, and user ${open.userId} holds it`)
+          this.broken(
+            'one-holder',
+            `machine ${vmId} was leased to user ${userId}, and user ${open.userId} holds it`,
+          )
         this.#openLeases.set(vmId, { generation, userId })
       } else {
         if (open === undefined || open.generation !== generation || open.userId !== userId)
-          this.broken('one-holder', `the lease of machine ${vmId} at generation ${generation} ended, which was not open`)
+          this.broken(
+            'one-holder',
+            `the lease of machine ${vmId} at generation ${generation} ended, which was not open`,
+          )
         this.#openLeases.delete(vmId)
       }
     }
@@ -510,17 +575,37 @@ export class Promises {
       return
     }
     const open = this.#openLeases.get(vm.id)
-    if (vm.holderId !== model.holderId || (vm.state === 'leased') !== (open !== undefined) || (open !== undefined && (open.userId !== vm.holderId || open.generation !== vm.generation)))
-      this.broken('one-holder', `machine ${vm.id} is ${vm.state} for user ${vm.holderId} at generation ${vm.generation}; its events say user ${model.holderId}, its open lease ${JSON.stringify(open)}`)
-    if (vm.state !== model.state) this.broken('lifecycle', `machine ${vm.id} is ${vm.state}, its events say ${model.state}`)
+    if (
+      vm.holderId !== model.holderId ||
+      (vm.state === 'leased') !== (open !== undefined) ||
+      (open !== undefined && (open.userId !== vm.holderId || open.generation !== vm.generation))
+    )
+      this.broken(
+        'one-holder',
+        `machine ${vm.id} is ${vm.state} for user ${vm.holderId} at generation ${vm.generation}; its events say user ${model.holderId}, its open lease ${JSON.stringify(open)}`,
+      )
+    if (vm.state === 'provisioning' && model.state === 'maintenance' && this.#touched.has(vm.id)) {
+      // What an admin tries again or lets back is made when it never was; the event does not say so.
+      if (vm.address !== '')
+        this.broken('lifecycle', `machine ${vm.id} is made anew, though it was made before`)
+      this.#vms.set(vm.id, { ...model, state: 'provisioning' })
+    } else if (vm.state !== model.state)
+      this.broken('lifecycle', `machine ${vm.id} is ${vm.state}, its events say ${model.state}`)
     if (vm.generation !== model.generation)
-      this.broken('generation', `machine ${vm.id} is at generation ${vm.generation}, its events say ${model.generation}`)
+      this.broken(
+        'generation',
+        `machine ${vm.id} is at generation ${vm.generation}, its events say ${model.generation}`,
+      )
     if (before !== undefined && vm.claim < before.claim)
       this.broken('claim', `the claims of machine ${vm.id} went back from ${before.claim} to ${vm.claim}`)
     if (vm.state === 'ready' || vm.state === 'leased') {
       if (vm.busyUntilMs !== null && vm.busyUntilMs > nowMs)
-        this.broken('claim', `machine ${vm.id} is ${vm.state} while a worker may act on it for another ${vm.busyUntilMs - nowMs} ms`)
-      if (vm.address === '') this.broken('prepared', `machine ${vm.id} is ${vm.state} and has no address: it was never made`)
+        this.broken(
+          'claim',
+          `machine ${vm.id} is ${vm.state} while a worker may act on it for another ${vm.busyUntilMs - nowMs} ms`,
+        )
+      if (vm.address === '')
+        this.broken('prepared', `machine ${vm.id} is ${vm.state} and has no address: it was never made`)
     }
   }
 
@@ -529,14 +614,19 @@ export class Promises {
     const isNewTime = vm.busyUntilMs !== before?.busyUntilMs
     const made = vm.claim > (before?.claim ?? 0) && (isNewTime || vm.dueAtMs === vm.busyUntilMs)
     if (made && vm.busyUntilMs !== null) {
-      const alone = vm.state === before?.state && vm.attempts === before.attempts + 1 && !this.#touched.has(vm.id)
+      const alone =
+        vm.state === before?.state && vm.attempts === before.attempts + 1 && !this.#touched.has(vm.id)
       if (alone && isNewTime && before.busyUntilMs !== null && before.busyUntilMs > nowMs)
-        this.broken('claim', `machine ${vm.id} was claimed while another worker may act on it for ${before.busyUntilMs - nowMs} ms`)
+        this.broken(
+          'claim',
+          `machine ${vm.id} was claimed while another worker may act on it for ${before.busyUntilMs - nowMs} ms`,
+        )
       const untilMs = loadedAtMs + (vm.busyUntilMs - nowMs)
       const claim = { claim: vm.claim, state: vm.state, untilMs, jumps: this.jumps }
       this.#claims.set(vm.id, claim)
       this.#claimsMade.set(`${vm.id} ${vm.claim}`, claim)
-    } else if (vm.busyUntilMs === null || vm.state !== before?.state || vm.claim !== before.claim) this.#claims.delete(vm.id)
+    } else if (vm.busyUntilMs === null || vm.state !== before?.state || vm.claim !== before.claim)
+      this.#claims.delete(vm.id)
   }
 
   #checkPools(set: WorkingSet, takes: Map<number, number>, before: Pick<MemoryTables, 'pools'>): void {
@@ -545,13 +635,17 @@ export class Promises {
       if (row === undefined) continue
       const { pool, tally } = row
       if (pool.target !== this.#targets.get(id))
-        this.broken('lifecycle', `the size of pool ${id} is ${pool.target}, its events say ${this.#targets.get(id)}`)
+        this.broken(
+          'lifecycle',
+          `the size of pool ${id} is ${pool.target}, its events say ${this.#targets.get(id)}`,
+        )
       const counted = this.tables.recount(id)
       for (const type of VM_TYPE_NAMES) {
         for (const state of VM_STATES) {
           const kept = tally[type]?.[state] ?? 0
           const real = counted[type]?.[state] ?? 0
-          if (kept !== real) this.broken('tally', `pool ${id} counts ${kept} ${type} machines as ${state}; there are ${real}`)
+          if (kept !== real)
+            this.broken('tally', `pool ${id} counts ${kept} ${type} machines as ${state}; there are ${real}`)
         }
       }
       // In the middle of a batch that takes machines there may have been none for a moment.
@@ -569,7 +663,8 @@ export class Promises {
       const free = countFree(pool, tally)
       if (free === 0) this.#emptyAt.set(`${pool.name} null`, this.commits)
       for (const type of VM_TYPE_NAMES)
-        if (free === 0 || (tally[type]?.ready ?? 0) === 0) this.#emptyAt.set(`${pool.name} ${type}`, this.commits)
+        if (free === 0 || (tally[type]?.ready ?? 0) === 0)
+          this.#emptyAt.set(`${pool.name} ${type}`, this.commits)
     }
   }
 
@@ -608,8 +703,7 @@ export class Promises {
   /** When the next machine is due for a worker, by the store's clock; null: none will be. */
   nextDueAtMs(): number | null {
     let nextMs = Number.POSITIVE_INFINITY
-    for (const vm of this.tables.vms.values())
-      if (vm.dueAtMs !== null) nextMs = Math.min(nextMs, vm.dueAtMs)
+    for (const vm of this.tables.vms.values()) if (vm.dueAtMs !== null) nextMs = Math.min(nextMs, vm.dueAtMs)
     return nextMs === Number.POSITIVE_INFINITY ? null : nextMs
   }
 }

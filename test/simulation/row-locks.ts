@@ -87,7 +87,10 @@ export class RowLocks {
       const lock = this.#locks.get(row)
       const place = lock?.line.findIndex(({ transaction }) => transaction === from) ?? -1
       if (lock === undefined || place < 0) continue
-      const ahead = [...lock.holders.keys(), ...lock.line.slice(0, place).map(({ transaction }) => transaction)]
+      const ahead = [
+        ...lock.holders.keys(),
+        ...lock.line.slice(0, place).map(({ transaction }) => transaction),
+      ]
       for (const other of ahead) {
         if (other === from) continue
         if (other === goal) return true

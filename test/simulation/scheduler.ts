@@ -87,7 +87,9 @@ export class Scheduler {
 
   /** What is waited for, for a message about a run that does not end. */
   get waiting(): string[] {
-    return this.#steps.map(({ owner, label, dueMs }) => `${owner.name}: ${label} (in ${dueMs - this.nowMs} ms)`)
+    return this.#steps.map(
+      ({ owner, label, dueMs }) => `${owner.name}: ${label} (in ${dueMs - this.nowMs} ms)`,
+    )
   }
 
   #dueMs({ owner, dueMs }: Step): number {

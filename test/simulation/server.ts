@@ -65,7 +65,9 @@ const EVENTS_READ_MAX = 7
 const FOLLOWER_PAUSE_MS = 700
 
 export function isStoreFault(error: unknown): boolean {
-  return error instanceof StoreUnavailable || error instanceof StoreConflict || error instanceof OutcomeUnknown
+  return (
+    error instanceof StoreUnavailable || error instanceof StoreConflict || error instanceof OutcomeUnknown
+  )
 }
 
 export class Server {
@@ -156,7 +158,10 @@ export class Server {
           rememberedMax: 1,
           failed: (command, error) => {
             if (!isStoreFault(error))
-              promises.broken('no-bug', `${this.name}: ${command?.kind ?? 'a batch'} failed: ${textOf(error)}`)
+              promises.broken(
+                'no-bug',
+                `${this.name}: ${command?.kind ?? 'a batch'} failed: ${textOf(error)}`,
+              )
           },
         })
         break
@@ -201,7 +206,12 @@ export class Server {
       if (command.kind === 'reportWork') {
         const work = command as unknown as { state: WorkState; results: readonly WorkResult[] }
         if (faults.strikes('reportTwice'))
-          scheduler.after(this.process, 'a report once more', faults.delayMs(), () => void report(work).catch(() => {}))
+          scheduler.after(
+            this.process,
+            'a report once more',
+            faults.delayMs(),
+            () => void report(work).catch(() => {}),
+          )
         return report(work)
       }
       const { wipes } = promises

@@ -9,7 +9,7 @@ import { openSqliteStore } from '../../src/store/sqlite/store.ts'
 import { MemoryTables, readsOf } from '../support/memory-store.ts'
 import type { FaultPlan } from './faults.ts'
 import type { Promises } from './promises.ts'
-import { type Owner, STARTS_AT_MS, type Scheduler } from './scheduler.ts'
+import { type Owner, type Scheduler, STARTS_AT_MS } from './scheduler.ts'
 import type { Database } from './server.ts'
 
 export class SqliteDatabase implements Database {
@@ -97,7 +97,10 @@ export class SqliteDatabase implements Database {
         const committed = await committing
         const newest = this.tables.events.at(-1)?.id ?? 0
         if (committed.lastEventId !== newest)
-          this.#promises.broken('stores', `the newest event is ${committed.lastEventId} in SQLite and ${newest} in the model`)
+          this.#promises.broken(
+            'stores',
+            `the newest event is ${committed.lastEventId} in SQLite and ${newest} in the model`,
+          )
         await this.#way(server, 'answer to commit')
         return committed
       },
@@ -118,7 +121,10 @@ export class SqliteDatabase implements Database {
     const expected = this.tables.load(needs, rows.nowMs)
     const same = (what: string, mine: unknown, theirs: unknown) => {
       if (!isDeepStrictEqual(mine, theirs))
-        this.#promises.broken('stores', `SQLite loaded ${what} ${JSON.stringify(mine)}, the model ${JSON.stringify(theirs)}`)
+        this.#promises.broken(
+          'stores',
+          `SQLite loaded ${what} ${JSON.stringify(mine)}, the model ${JSON.stringify(theirs)}`,
+        )
     }
     same('the installation', rows.installation, expected.installation)
     same('users', byId(rows.users), byId(expected.users))
