@@ -15,7 +15,7 @@ import { setPoolSize } from '../../src/service/pool-size.ts'
 import { resetInstallation } from '../../src/service/reset.ts'
 import type { Call } from './promises.ts'
 import { type Owner, owner } from './scheduler.ts'
-import { isStoreFault, type Server, textOf, type World } from './server.ts'
+import { type Host, isStoreFault, type Server, textOf, type World } from './server.ts'
 
 export const POOLS = ['default', 'lab'] as const
 export const SIZE_MAX = 5
@@ -43,6 +43,7 @@ const MOVES = {
   changeUser: 4,
   deleteUser: 2,
   reset: 1,
+  reportAgain: 5,
 }
 
 type Move = keyof typeof MOVES
@@ -92,19 +93,28 @@ export class Clients {
     const self: Owner = this.#network
     scheduler.after(self, `client ${client} moves`, ms, () => {
       if (choices.calm) return
-      this.#move(client)
+      // Calls that come together are decided in one batch.
+      const host = choices.pick('clients', [2, 1]) === 1 ? choices.among('clients', this.#world.hosts) : null
+      const moves = host === null ? 1 : 2 + choices.pick('clients', 3)
+      for (let i = 0; i < moves; i++) this.#move(client, host)
       this.#think(client)
     })
   }
 
-  #move(client: number): void {
+  /** One call, to `wanted` or to any host. */
+  #move(client: number, wanted: Host | null): void {
     const { choices, faults, scheduler } = this.#world
     const move = this.#moves[choices.pick('clients', this.#weights)] ?? 'nothing'
+    if (move === 'reportAgain') {
+      const host = wanted ?? choices.among('clients', this.#world.hosts)
+      host.server?.reportAgain(choices.pick('clients', 8))
+      return
+    }
     const command = this.#command(client, move)
     if (command === null) return
     const times = faults.strikes('callTwice') ? 2 : 1
     for (let i = 0; i < times; i++) {
-      const host = choices.among('clients', this.#world.hosts)
+      const host = wanted ?? choices.among('clients', this.#world.hosts)
       if (faults.strikes('callLost')) continue
       const delayMs = faults.strikes('callLate') ? faults.delayMs() : 0
       const requestId = `r${++this.#calls}`
@@ -156,7 +166,7 @@ export class Clients {
     )
   }
 
-  #command(client: number, move: Move): Command | null {
+  #command(client: number, move: Exclude<Move, 'reportAgain'>): Command | null {
     const { choices, promises } = this.#world
     const pick = (weights: readonly number[] | number) => choices.pick('clients', weights)
     const among = <T>(items: readonly T[]): T => choices.among('clients', items)
@@ -197,7 +207,7 @@ export class Clients {
       const actor = { userId: lease.userId, credentialVersion: user?.credentialVersion ?? 1 }
       return { kind: 'checkIn', actor, vmId: lease.vmId, generation: generation(lease), requestId }
     }
-    const commands: Record<Move, () => Command | null> = {
+    const commands: Record<Exclude<Move, 'reportAgain'>, () => Command | null> = {
       nothing: () => null,
       checkoutAny: () => checkout({}),
       checkoutTyped: () => checkout({ type: among(VM_TYPE_NAMES) }),
@@ -219,7 +229,8 @@ export class Clients {
       }),
       maintain: () => {
         const actor = admin()
-        const id = vmId()
+        const aside = [...vms.values()].filter(({ state }) => state !== 'ready' && state !== 'leased')
+        const id = aside.length > 0 && pick([1, 2]) === 1 ? among(aside).id : vmId()
         // Mostly what fits the machine's state; else what does not.
         const step = fittingStep(vms.get(id), pick(3)) ?? among(STEPS)
         return { kind: 'maintain', actor, vmId: id, step, requestId }

@@ -102,7 +102,7 @@ export class Machines implements Outside {
     )
     const outcomes = machines.map((machine): Outcome<Value> => {
       if (fails) {
-        const permanent = faults.choose('permanent', 4) === 3
+        const permanent = faults.choose('permanent', 3) === 2
         return { ok: false, failure: `simulated: no ${verb} of ${machine.vmId}`, permanent }
       }
       if (verb === 'clean' && !this.exists(machine.vmId))

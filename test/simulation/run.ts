@@ -78,7 +78,17 @@ export async function simulate(settings: RunSettings): Promise<RunResult> {
   const machines = new Machines(scheduler, faults, promises)
   promises.watch(database.tables, machines)
   const hosts = Array.from({ length: hostCount }, (_, i) => new Host(`server ${'ABC'[i]}`))
-  const world: World = { choices, scheduler, faults, promises, machines, database, hosts, batchMax }
+  const world: World = {
+    choices,
+    scheduler,
+    faults,
+    promises,
+    machines,
+    database,
+    hosts,
+    batchMax,
+    reports: [],
+  }
   if (settings.traced) promises.note = (text) => void lines.push(`${timeOf(scheduler)} ${text()}`)
 
   const rejected = (error: unknown) => promises.broken('no-bug', `nobody caught: ${textOf(error)}`)
@@ -154,6 +164,7 @@ async function found(world: World): Promise<void> {
   const pools = 1 + choices.pick('plan', 2)
   const cleaning = POOLS.map(() => (choices.pick('plan', [3, 1]) === 1 ? 'manual' : 'automatic'))
   const size = 2 + choices.pick('plan', 4)
+  const failing = Array.from({ length: 2 * size }, () => choices.pick('plan', [9, 1]) === 1)
   choices.calm = true
   const founded = (async () => {
     const lane = laneOn(store)
@@ -193,6 +204,8 @@ async function found(world: World): Promise<void> {
     const results = grown
       .flatMap(({ planned }) => planned)
       .map(({ id, claim }) => {
+        if (failing.shift())
+          return { vmId: id, claim, ok: false, failure: 'simulated', permanent: true } as const
         machines.vouched(id)
         return { vmId: id, claim, ok: true, made: { name: `vm-${id}`, address: `10.0.0.${id}` } } as const
       })

@@ -41,6 +41,13 @@ export interface World {
   readonly hosts: readonly Host[]
   /** Commands per batch. */
   readonly batchMax: number
+  /** Reports that workers have handed in, whatever became of them, the newest first. */
+  readonly reports: Report[]
+}
+
+interface Report {
+  readonly state: WorkState
+  readonly results: readonly WorkResult[]
 }
 
 /** A database that servers connect to. */
@@ -86,6 +93,7 @@ export class Server {
   #opened: Berth | null = null
   #workers: Workers | null = null
   #stopping = false
+  #report: ((report: Report) => Promise<unknown>) | null = null
 
   constructor(world: World, host: Host) {
     this.#world = world
@@ -102,6 +110,14 @@ export class Server {
     host.server = this
     world.promises.note(() => `${this.name} starts`)
     void this.#open()
+  }
+
+  /** Somebody repeats a report of any server's workers, the newest but `nth`. */
+  reportAgain(nth: number): void {
+    const report = this.#world.reports[nth]
+    if (report === undefined || !this.running || this.process.frozenUntilMs > this.#world.scheduler.nowMs)
+      return
+    void this.#report?.(report).catch(() => {})
   }
 
   get running(): boolean {
@@ -192,9 +208,9 @@ export class Server {
 
   /** What workers hand in, watched: which claims they are told of, and what becomes of their reports. */
   #watched(submit: Submit): Submit {
-    const { promises, faults, scheduler } = this.#world
+    const { promises, faults, scheduler, reports } = this.#world
     const ask = submit as (command: unknown) => Promise<unknown>
-    const report = async (command: { state: WorkState; results: readonly WorkResult[] }) => {
+    const report = async (command: Report) => {
       const voidOnes = promises.voidOnes(command.state, command.results)
       const { wipes } = promises
       const reply = await ask(command)
@@ -202,9 +218,11 @@ export class Server {
         promises.reported(command.results, voidOnes, reply as { accepted: number; late: number })
       return reply
     }
+    this.#report = report
     const watched = async (command: { kind: string }): Promise<unknown> => {
       if (command.kind === 'reportWork') {
-        const work = command as unknown as { state: WorkState; results: readonly WorkResult[] }
+        const work = command as unknown as Report
+        reports.unshift(work)
         if (faults.strikes('reportTwice'))
           scheduler.after(
             this.process,
