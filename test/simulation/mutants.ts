@@ -17,6 +17,8 @@ export interface Mutant {
   readonly edits: readonly Edit[]
   /** The promises that it may be caught by. */
   readonly breaks: readonly PromiseName[]
+  /** Within how many schedules it has to be found: a few times as many as it takes. */
+  readonly seedsMax: number
 }
 
 export const MUTANTS: Readonly<Record<string, Mutant>> = {
@@ -30,6 +32,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['stale-call'],
+    seedsMax: 300,
   },
   'two-holders': {
     what: 'a checkout of a named machine does not look at its state',
@@ -42,6 +45,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['one-holder'],
+    seedsMax: 300,
   },
   'answer-before-commit': {
     what: 'a lane answers when it has decided',
@@ -53,16 +57,19 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['answered'],
+    seedsMax: 300,
   },
   'report-without-claim': {
     what: 'a report is taken from whoever claimed the machine before',
     edits: [{ file: 'src/domain/work.ts', from: 'reported.claim !== result.claim ||', to: '' }],
     breaks: ['late-report'],
+    seedsMax: 300,
   },
   'report-twice': {
     what: 'a report is taken a second time',
     edits: [{ file: 'src/domain/work.ts', from: 'reported.busyUntilMs === null', to: 'reported.id < 0' }],
     breaks: ['late-report', 'no-bug'],
+    seedsMax: 300,
   },
   'claim-not-void': {
     what: 'a claim outlives the state it was made in',
@@ -74,6 +81,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['late-report', 'claim'],
+    seedsMax: 300,
   },
   'claimed-too-early': {
     what: 'a machine is due again before its worker’s time is over',
@@ -85,6 +93,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['claim', 'hands'],
+    seedsMax: 300,
   },
   'returned-while-busy': {
     what: 'an admin may bring back a machine that a worker is cleaning',
@@ -96,6 +105,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['claim', 'hands'],
+    seedsMax: 300,
   },
   'late-word-acted-on': {
     what: 'a worker acts on a claim that has run out by the time it learns of it',
@@ -107,11 +117,13 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['claim', 'hands'],
+    seedsMax: 300,
   },
   'unmade-machine-cleaned': {
     what: 'a machine that could not be made is cleaned when it is tried again',
     edits: [{ file: 'src/domain/maintenance.ts', from: "vm.address === ''", to: 'vm.id < 0' }],
     breaks: ['prepared'],
+    seedsMax: 300,
   },
   'checkout-without-pool': {
     what: 'a checkout does not say which pool it needs',
@@ -123,6 +135,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['none-free', 'held-rows'],
+    seedsMax: 300,
   },
   'delete-user-shared': {
     what: 'deleting a user does not hold their row alone',
@@ -141,6 +154,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['held-rows'],
+    seedsMax: 300,
   },
   'grow-without-installation': {
     what: 'ids are given to new machines without holding the installation',
@@ -152,6 +166,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['held-rows'],
+    seedsMax: 300,
   },
   'old-password': {
     what: 'a password that was changed meanwhile still counts',
@@ -163,6 +178,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['right'],
+    seedsMax: 300,
   },
   'everybody-deletes': {
     what: 'every user may delete machines',
@@ -174,6 +190,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['right'],
+    seedsMax: 300,
   },
   'unknown-outcome-retried': {
     what: 'a batch whose outcome is unknown is tried again',
@@ -185,6 +202,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['one-effect', 'no-bug'],
+    seedsMax: 300,
   },
   'unknown-outcome-called-no': {
     what: 'callers are told that nothing was done when that is unknown',
@@ -196,6 +214,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['refused'],
+    seedsMax: 300,
   },
   'tally-not-kept': {
     what: 'a machine that changes is still counted where it was',
@@ -207,6 +226,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['tally'],
+    seedsMax: 300,
   },
   'failure-never-tried-again': {
     what: 'work that failed is not due again',
@@ -218,11 +238,13 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['converges'],
+    seedsMax: 300,
   },
   'waits-to-be-woken': {
     what: 'a worker that found nothing sleeps until it is woken',
     edits: [{ file: 'src/worker/sweep.ts', from: 'Math.min(SLEEP_MS_MAX, sleepMs)', to: '1e12' }],
     breaks: ['converges'],
+    seedsMax: 300,
   },
   'deletion-not-told': {
     what: 'a batch that deletes a machine does not load another for the checkout behind it',
@@ -234,5 +256,6 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['none-free'],
+    seedsMax: 300,
   },
 }
