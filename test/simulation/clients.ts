@@ -13,6 +13,7 @@ import type { Berth } from '../../src/service/berth.ts'
 import type { Caller } from '../../src/service/credentials.ts'
 import { setPoolSize } from '../../src/service/pool-size.ts'
 import { resetInstallation } from '../../src/service/reset.ts'
+import type { Details } from './choices.ts'
 import type { Call } from './promises.ts'
 import { type Owner, owner } from './scheduler.ts'
 import { type Host, isStoreFault, type Server, textOf, type World } from './server.ts'
@@ -24,8 +25,8 @@ const EMAILS = ['ada', 'bob', 'cy', 'dee', 'eve'].map((name) => `${name}@example
 const STEPS = ['clean', 'cordon', 'uncordon', 'retry'] as const
 
 /** How long a client waits before its next move. */
-const THINKING_MS = [0, 3, 30, 200, 1_200] as const
-const THINKING_WEIGHTS = [35, 25, 20, 15, 5]
+const THINKING_MS = [30, 0, 3, 200, 1_200] as const
+const THINKING_WEIGHTS = [20, 35, 25, 15, 5]
 
 const MOVES = {
   nothing: 2,
@@ -89,34 +90,35 @@ export class Clients {
 
   #think(client: number): void {
     const { choices, scheduler } = this.#world
-    const ms = THINKING_MS[choices.pick('clients', THINKING_WEIGHTS)] ?? 0
+    const how = choices.details('clients')
+    const ms = THINKING_MS[how.pick(THINKING_WEIGHTS)] ?? 0
     const self: Owner = this.#network
     scheduler.after(self, `client ${client} moves`, ms, () => {
       if (choices.calm) return
       // Calls that come together are decided in one batch.
-      const host = choices.pick('clients', [2, 1]) === 1 ? choices.among('clients', this.#world.hosts) : null
-      const moves = host === null ? 1 : 2 + choices.pick('clients', 3)
-      for (let i = 0; i < moves; i++) this.#move(client, host)
+      const host = how.pick([2, 1]) === 1 ? how.among(this.#world.hosts) : null
+      const moves = host === null ? 1 : 2 + how.pick(3)
+      for (let i = 0; i < moves; i++) this.#move(client, host, choices.details('clients'))
       this.#think(client)
     })
   }
 
   /** One call, to `wanted` or to any host. */
-  #move(client: number, wanted: Host | null): void {
-    const { choices, faults, scheduler } = this.#world
-    const move = this.#moves[choices.pick('clients', this.#weights)] ?? 'nothing'
+  #move(client: number, wanted: Host | null, how: Details): void {
+    const { faults, scheduler, hosts } = this.#world
+    const move = this.#moves[how.pick(this.#weights)] ?? 'nothing'
     if (move === 'reportAgain') {
-      const host = wanted ?? choices.among('clients', this.#world.hosts)
-      host.server?.reportAgain(choices.pick('clients', 8))
+      const host = wanted ?? how.among(hosts)
+      host.server?.reportAgain(how.pick(8))
       return
     }
-    const command = this.#command(client, move)
+    const command = this.#command(client, move, how)
     if (command === null) return
     const times = faults.strikes('callTwice') ? 2 : 1
     for (let i = 0; i < times; i++) {
-      const host = wanted ?? choices.among('clients', this.#world.hosts)
+      const host = wanted ?? how.among(hosts)
       if (faults.strikes('callLost')) continue
-      const delayMs = faults.strikes('callLate') ? faults.delayMs() : 0
+      const delayMs = faults.delayMs('callLate')
       const requestId = `r${++this.#calls}`
       scheduler.after(this.#network, 'a call arrives', delayMs, () =>
         this.#arrive(client, host.server, requestId, command),
@@ -160,16 +162,16 @@ export class Clients {
     if (command.kind !== 'checkout' || isRefusal(reply)) return
     const { vm } = reply as { vm: Vm }
     const { faults, scheduler } = this.#world
-    const delayMs = faults.strikes('callLate') ? faults.delayMs() : 0
+    const delayMs = faults.delayMs('callLate')
     scheduler.after(this.#network, 'an answer arrives', delayMs, () =>
       this.#told[client]?.unshift({ userId: command.actor.userId, vmId: vm.id, generation: vm.generation }),
     )
   }
 
-  #command(client: number, move: Exclude<Move, 'reportAgain'>): Command | null {
-    const { choices, promises } = this.#world
-    const pick = (weights: readonly number[] | number) => choices.pick('clients', weights)
-    const among = <T>(items: readonly T[]): T => choices.among('clients', items)
+  #command(client: number, move: Exclude<Move, 'reportAgain'>, how: Details): Command | null {
+    const { promises } = this.#world
+    const pick = (weights: readonly number[] | number) => how.pick(weights)
+    const among = <T>(items: readonly T[]): T => how.among(items)
     const { users, vms } = promises.tables
     const requestId = ''
     const active = [...users.values()].filter(({ state }) => state === 'active')

@@ -2,7 +2,7 @@
  * What may go wrong in one run, and how often. Which kinds of faults a run has is itself drawn from its seed: runs with few
  * kinds reach states that a run in which everything fails never reaches. When the faults are over, nothing fails any more.
  */
-import type { Choices } from './choices.ts'
+import type { Choices, Details } from './choices.ts'
 
 const KINDS = [
   /** A step on the way to the database or back takes long. */
@@ -44,6 +44,11 @@ const LEVEL_WEIGHTS = [50, 25, 15, 10]
 /** How long something takes that takes long: around the time a provider has, and around the time a claim lasts. */
 const DELAYS_MS = [20, 300, 2_000, 6_000, 20_000, 36_000, 50_000] as const
 
+/** How long something takes that takes long. */
+export function delayMs(how: Details): number {
+  return how.among(DELAYS_MS)
+}
+
 export class FaultPlan {
   readonly #choices: Choices
   readonly #permille = new Map<FaultKind, number>()
@@ -54,32 +59,32 @@ export class FaultPlan {
       this.#permille.set(kind, LEVELS_PERMILLE[choices.pick('plan', LEVEL_WEIGHTS)] ?? 0)
   }
 
-  /** Whether a fault strikes here and now. */
+  /** Whether a fault strikes here and now, and how; null: it does not. */
+  strike(kind: FaultKind): Details | null {
+    return this.#choices.strike('faults', this.#permille.get(kind) ?? 0)
+  }
+
   strikes(kind: FaultKind): boolean {
-    return this.#choices.chance('faults', this.#permille.get(kind) ?? 0)
+    return this.strike(kind) !== null
   }
 
-  /** One of `n` ways in which a fault may go. */
-  choose(_what: string, n: number): number {
-    return this.#choices.pick('faults', n)
+  /** How long something is delayed that a fault may delay; 0: it is not. */
+  delayMs(kind: FaultKind): number {
+    const how = this.strike(kind)
+    return how === null ? 0 : delayMs(how)
   }
 
-  /** How long something takes that takes long. */
-  delayMs(): number {
-    return this.#choices.among('faults', DELAYS_MS)
+  /** How something goes in detail that is no fault in itself. */
+  details(): Details {
+    return this.#choices.details('faults')
   }
 
-  /** How long something takes that goes well. */
-  pace(pacesMs: readonly number[]): number {
-    return this.#choices.among('faults', pacesMs)
-  }
-
-  has(kind: FaultKind): boolean {
-    return (this.#permille.get(kind) ?? 0) > 0
+  permille(kind: FaultKind): number {
+    return this.#permille.get(kind) ?? 0
   }
 
   /** The kinds of faults that this run has. */
   get kinds(): FaultKind[] {
-    return KINDS.filter((kind) => this.has(kind))
+    return KINDS.filter((kind) => this.permille(kind) > 0)
   }
 }

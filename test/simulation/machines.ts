@@ -4,7 +4,7 @@
  * keep to the contract of the port: an abandoned call has no effect after it was abandoned, and none after the time for one call.
  */
 import type { MachineRef, MadeMachine, Outcome, Provider } from '../../src/provider/port.ts'
-import type { FaultPlan } from './faults.ts'
+import { delayMs, type FaultPlan } from './faults.ts'
 import type { Outside, Promises } from './promises.ts'
 import { owner, type Scheduler } from './scheduler.ts'
 import type { Server } from './server.ts'
@@ -14,6 +14,8 @@ export const CALL_MS_MAX = 6_000
 
 /** How long a call takes that goes well. */
 const PACES_MS = [0, 5, 40, 500] as const
+
+const NEVER_MS = 10_000_000
 
 type Verb = 'make' | 'clean' | 'destroy'
 
@@ -78,12 +80,12 @@ export class Machines implements Outside {
     for (const { vmId } of machines) this.#checkClaim(server, verb, vmId)
 
     if (faults.strikes('providerRejects')) throw new Error(`simulated: the provider rejects ${what}`)
-    const hangs = faults.strikes('providerHangs')
-    const late = faults.strikes('providerLate')
-    const fails = faults.strikes('providerFails')
+    const hangs = faults.strike('providerHangs')
+    const late = faults.strike('providerLate')
+    const fails = faults.strike('providerFails')
     // A call that fails or hangs may have had its effect all the same.
-    const acts = hangs || fails ? faults.choose('acts all the same', 2) === 1 : true
-    const paceMs = late ? Math.min(CALL_MS_MAX, faults.delayMs()) : faults.pace(PACES_MS)
+    const acts = (hangs ?? fails)?.pick(2) !== 0
+    const paceMs = late === null ? faults.details().among(PACES_MS) : Math.min(CALL_MS_MAX, delayMs(late))
     if (acts) {
       const outcome = this.#scheduler.park(this.#self, `effect of ${what}`, paceMs)
       const cancelled = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
@@ -98,11 +100,11 @@ export class Machines implements Outside {
     await this.#scheduler.park(
       server.process,
       `answer of provider: ${what}`,
-      hangs ? 10_000_000 : late ? faults.delayMs() : 0,
+      hangs !== null ? NEVER_MS : late !== null ? delayMs(late) : 0,
     )
     const outcomes = machines.map((machine): Outcome<Value> => {
-      if (fails) {
-        const permanent = faults.choose('permanent', 3) === 2
+      if (fails !== null) {
+        const permanent = fails.pick(3) === 2
         return { ok: false, failure: `simulated: no ${verb} of ${machine.vmId}`, permanent }
       }
       if (verb === 'clean' && !this.exists(machine.vmId))

@@ -18,13 +18,13 @@ import {
   StoreUnavailable,
 } from '../../src/store/port.ts'
 import { MemoryTables, readsOf } from '../support/memory-store.ts'
-import type { FaultPlan } from './faults.ts'
+import { delayMs, type FaultPlan } from './faults.ts'
 import type { Promises } from './promises.ts'
 import { type LockMode, type Row, RowLocks } from './row-locks.ts'
 import { type Owner, owner, type Scheduler } from './scheduler.ts'
 
-const COMMIT_FATES = [
-  'done',
+/** What may become of a commit that does not simply succeed. */
+const FAILED_COMMITS = [
   'unavailable',
   'conflict',
   'found late',
@@ -32,8 +32,6 @@ const COMMIT_FATES = [
   'lost, done later',
   'lost, never done',
 ] as const
-
-type CommitFate = (typeof COMMIT_FATES)[number]
 
 interface Transaction {
   readonly owner: Owner
@@ -93,7 +91,7 @@ export class ModelDatabase {
     this.#listeners.delete(server)
     for (const transaction of [...this.#open]) {
       if (transaction.owner !== server) continue
-      if (transaction.sent !== null && this.#faults.choose('commit survives crash', 2) === 1)
+      if (transaction.sent !== null && this.#faults.details().pick(2) === 1)
         this.#apply(transaction, transaction.sent)
       this.#end(transaction)
     }
@@ -169,13 +167,15 @@ export class ModelDatabase {
       if (set.wiped) await this.#lockAllUsers(transaction)
       transaction.sent = set
       await this.#way(owner, 'commit')
-      const fate = this.#fate()
+      const failure = this.#faults.strike('commitFails')
+      const fate = failure === null ? 'done' : failure.among(FAILED_COMMITS)
+      const late = failure === null ? 0 : delayMs(failure)
       if (fate !== 'done') this.#promises.reached(`commit: ${fate}`)
       if (fate === 'unavailable')
         throw new StoreUnavailable('simulated: the database went away before the commit')
       if (fate === 'conflict') throw new StoreConflict('simulated: the batch lost against another one')
       if (fate === 'lost, done later') {
-        this.#scheduler.after(this.#self, 'late commit', this.#faults.delayMs(), () => {
+        this.#scheduler.after(this.#self, 'late commit', late, () => {
           this.#apply(transaction, set)
           this.#end(transaction)
         })
@@ -188,7 +188,7 @@ export class ModelDatabase {
       const lastEventId = this.#apply(transaction, set)
       this.#end(transaction)
       if (fate === 'lost, done') throw new OutcomeUnknown('simulated: the answer was lost')
-      await this.#way(owner, 'answer to commit', fate === 'found late' ? this.#faults.delayMs() : 0)
+      await this.#way(owner, 'answer to commit', fate === 'found late' ? late : 0)
       return { lastEventId, commitMs: 0 }
     } catch (error) {
       if (!this.#orphans.has(transaction)) this.#end(transaction)
@@ -207,11 +207,6 @@ export class ModelDatabase {
   async #lockAllUsers(transaction: Transaction): Promise<void> {
     for (const id of [...this.tables.users.keys()].sort((a, b) => a - b))
       await this.#lock(transaction, `user ${id}`, 'alone')
-  }
-
-  #fate(): CommitFate {
-    if (!this.#faults.strikes('commitFails')) return 'done'
-    return COMMIT_FATES[1 + this.#faults.choose('fate of a commit', COMMIT_FATES.length - 1)] ?? 'done'
   }
 
   #apply(transaction: Transaction, set: WorkingSet): number {
@@ -263,11 +258,7 @@ export class ModelDatabase {
 
   /** The way to the database, or back. */
   async #way(server: Owner, label: string, extraMs = 0): Promise<void> {
-    await this.#scheduler.park(
-      server,
-      label,
-      extraMs + (this.#faults.strikes('slow') ? this.#faults.delayMs() : 0),
-    )
+    await this.#scheduler.park(server, label, extraMs + this.#faults.delayMs('slow'))
     if (this.awayUntilMs > this.#scheduler.nowMs && label !== 'commit' && label !== 'answer to commit')
       throw new StoreUnavailable('simulated: the database is away')
   }
@@ -277,8 +268,7 @@ export class ModelDatabase {
       if (server === from || this.#faults.strikes('newsLost')) continue
       const times = this.#faults.strikes('newsTwice') ? 2 : 1
       for (let i = 0; i < times; i++) {
-        const delayMs = this.#faults.strikes('newsLate') ? this.#faults.delayMs() : 0
-        this.#scheduler.after(server, 'news', delayMs, () => heard(news))
+        this.#scheduler.after(server, 'news', this.#faults.delayMs('newsLate'), () => heard(news))
       }
     }
   }

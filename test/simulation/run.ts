@@ -9,9 +9,9 @@ import { isRefusal } from '../../src/domain/refusal.ts'
 import type { Vm } from '../../src/domain/vm.ts'
 import { Lane } from '../../src/service/lane.ts'
 import type { Store } from '../../src/store/port.ts'
-import { type ChoiceRecord, type ChoiceSource, Choices } from './choices.ts'
+import { type ChoiceRecord, type ChoiceSource, Choices, type Details } from './choices.ts'
 import { Clients, POOLS } from './clients.ts'
-import { FaultPlan } from './faults.ts'
+import { type FaultKind, FaultPlan } from './faults.ts'
 import { Machines } from './machines.ts'
 import { ModelDatabase } from './model-store.ts'
 import { type Breach, Promises } from './promises.ts'
@@ -53,7 +53,7 @@ const SETTLING_MS_MAX = 8 * 3_600_000
 const SLEEP_MS_MAX = 1_800_000
 const SETTLING_STEPS_MAX = 60_000
 
-const CHAOS_PAUSES_MS = [0, 10, 100, 600, 3_000] as const
+const CHAOS_PAUSES_MS = [600, 0, 10, 100, 3_000] as const
 const FREEZES_MS = [50, 1_000, 7_000, 40_000, 70_000] as const
 const CLOCK_ERRORS_MS = [0, 900, -900, 45_000, -45_000, 3_600_000, -3_600_000] as const
 const AWAY_MS = [50, 500, 3_000] as const
@@ -239,48 +239,50 @@ class Chaos {
 
   start(): void {
     const { choices, scheduler } = this.#world
-    scheduler.after(this.#self, 'chaos', choices.among('faults', CHAOS_PAUSES_MS), () => {
+    const how = choices.details('faults')
+    scheduler.after(this.#self, 'chaos', how.among(CHAOS_PAUSES_MS), () => {
       if (choices.calm) return
-      this.#strike()
+      this.#strike(how)
       this.start()
     })
   }
 
-  #strike(): void {
-    const { faults, choices, scheduler, promises, database, hosts } = this.#world
+  #strike(how: Details): void {
+    const strikes = (kind: FaultKind) => how.chance(faults.permille(kind))
+    const { faults, scheduler, promises, database, hosts } = this.#world
     for (const host of hosts) {
       const { server } = host
       if (server === null) {
         // What is down is started again, sooner or later.
-        if (faults.choose('starts again', 2) === 0) new Server(this.#world, host)
-      } else if (faults.strikes('crash')) server.crash()
-      else if (faults.strikes('stop')) void server.stop()
-      else if (faults.strikes('freeze')) {
-        const ms = choices.among('faults', FREEZES_MS)
+        if (how.pick(2) === 0) new Server(this.#world, host)
+      } else if (strikes('crash')) server.crash()
+      else if (strikes('stop')) void server.stop()
+      else if (strikes('freeze')) {
+        const ms = how.among(FREEZES_MS)
         promises.note(() => `${host.name} is frozen for ${ms} ms`)
         promises.reached('a server is frozen')
         server.process.frozenUntilMs = scheduler.nowMs + ms
       }
-      if (faults.strikes('serverClock')) {
-        host.clockErrorMs = choices.among('faults', CLOCK_ERRORS_MS)
+      if (strikes('serverClock')) {
+        host.clockErrorMs = how.among(CLOCK_ERRORS_MS)
         host.clockJumps++
         promises.note(() => `the clock of ${host.name} is wrong by ${host.clockErrorMs} ms now`)
         promises.reached('a server’s clock jumps')
       }
     }
-    if (faults.strikes('databaseClock')) {
-      const errorMs = choices.among('faults', CLOCK_ERRORS_MS)
+    if (strikes('databaseClock')) {
+      const errorMs = how.among(CLOCK_ERRORS_MS)
       if (errorMs > database.clockErrorMs) promises.jumps++
       database.clockErrorMs = errorMs
       promises.note(() => `the clock of the database is wrong by ${errorMs} ms now`)
       promises.reached('the database’s clock jumps')
     }
-    if (faults.strikes('databaseAway')) {
-      database.awayUntilMs = scheduler.nowMs + choices.among('faults', AWAY_MS)
+    if (strikes('databaseAway')) {
+      database.awayUntilMs = scheduler.nowMs + how.among(AWAY_MS)
       promises.note(() => 'the database is away')
     }
-    if (faults.strikes('standstill')) {
-      const ms = choices.among('faults', FREEZES_MS)
+    if (strikes('standstill')) {
+      const ms = how.among(FREEZES_MS)
       scheduler.nowMs += ms
       promises.note(() => `nothing at all went on for ${ms} ms`)
     }

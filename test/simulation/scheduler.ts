@@ -69,8 +69,7 @@ export class Scheduler {
   next(): boolean {
     const due = this.#steps.filter((step) => this.#dueMs(step) <= this.nowMs)
     if (due.length === 0) return false
-    const inOrder = due.length > 1 && this.#choices.chance('order', this.#inOrderPermille)
-    const step = inOrder || due.length === 1 ? due[0] : due[this.#choices.pick('order', due.length)]
+    const step = due[this.#choices.pickEarly('order', due.length, this.#inOrderPermille)]
     if (step === undefined) return false
     this.#steps.splice(this.#steps.indexOf(step), 1)
     this.stepsDone++

@@ -12,7 +12,7 @@ import type { Schedule } from '../../src/service/schedule.ts'
 import { OutcomeUnknown, type Store, StoreConflict, StoreUnavailable } from '../../src/store/port.ts'
 import { startWorkers, type Workers } from '../../src/worker/workers.ts'
 import type { Choices } from './choices.ts'
-import type { FaultPlan } from './faults.ts'
+import { delayMs, type FaultPlan } from './faults.ts'
 import { CALL_MS_MAX, type Machines } from './machines.ts'
 import type { Promises } from './promises.ts'
 import { type Owner, owner, type Scheduler } from './scheduler.ts'
@@ -105,7 +105,7 @@ export class Server {
       now: () => scheduler.nowMs + host.clockErrorMs,
       sleep: (ms, signal) => this.#sleep(ms, signal),
       pause: () => scheduler.park(this.process, 'pause'),
-      random: () => choices.pick('faults', 8) / 8,
+      random: () => choices.details('faults').pick(8) / 8,
     }
     host.server = this
     world.promises.note(() => `${this.name} starts`)
@@ -223,11 +223,12 @@ export class Server {
       if (command.kind === 'reportWork') {
         const work = command as unknown as Report
         reports.unshift(work)
-        if (faults.strikes('reportTwice'))
+        const again = faults.strike('reportTwice')
+        if (again !== null)
           scheduler.after(
             this.process,
             'a report once more',
-            faults.delayMs(),
+            delayMs(again),
             () => void report(work).catch(() => {}),
           )
         return report(work)

@@ -45,7 +45,7 @@ export async function shrink(
       while (best.steps > cut && (await tries(best.record, best.steps - cut))) {
         // Again.
       }
-    for (const stream of ['faults', 'clients', 'plan', 'order'] as const) {
+    for (const stream of ['plan', 'faults', 'clients', 'order'] as const) {
       for (let size = longest(best, stream); size >= 1; size >>= 1) {
         for (let at = best.record[stream].length - size; at > -size; at -= size) {
           const list = best.record[stream]

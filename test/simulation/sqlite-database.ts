@@ -159,7 +159,7 @@ export class SqliteDatabase implements Database {
   }
 
   async #way(server: Owner, label: string): Promise<void> {
-    await this.#scheduler.park(server, label, this.#faults.strikes('slow') ? this.#faults.delayMs() : 0)
+    await this.#scheduler.park(server, label, this.#faults.delayMs('slow'))
   }
 }
 
