@@ -41,7 +41,10 @@ function nextSweep(nextMs: number): NextSweep {
   return nextMs === Number.POSITIVE_INFINITY ? { at: 'wake' } : { atMs: nextMs }
 }
 
-/** Claims what is due in a pool and has its provider act on it. False when the pool has enough under way. */
+/**
+ * Claims what is due in a pool and has its provider act on it. False when it claimed nothing: the pool has enough under way, or
+ * the clock of the store, which decides what is due, is behind this server's.
+ */
 async function claimSlice(
   settings: DueSettings,
   state: WorkState,
@@ -57,11 +60,11 @@ async function claimSlice(
   const answer = await submit({ kind: 'claimWork', poolId, state, machinesMax, claimMs })
   if (isRefusal(answer)) throw new Error(answer.message)
   const { pool, claimed } = answer
-  if (pool !== null && claimed.length > 0)
-    tasks.start(place, async () => {
-      await report(settings, state, await callProvider(settings, state, pool, claimed, askedAtMs))
-      return true
-    })
+  if (pool === null || claimed.length === 0) return false
+  tasks.start(place, async () => {
+    await report(settings, state, await callProvider(settings, state, pool, claimed, askedAtMs))
+    return true
+  })
   return true
 }
 
