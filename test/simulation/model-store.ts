@@ -56,7 +56,8 @@ export class ModelDatabase {
   readonly #self = owner('database')
   readonly #open = new Set<Transaction>()
   readonly #listeners = new Map<Owner, (news: News) => void>()
-  #lastNowMs = 0
+  readonly #lastMsOfServer = new Map<Owner, number>()
+  readonly #lastMsOfPool = new Map<number, number>()
 
   constructor(scheduler: Scheduler, faults: FaultPlan, promises: Promises) {
     this.#scheduler = scheduler
@@ -64,10 +65,13 @@ export class ModelDatabase {
     this.#promises = promises
   }
 
-  /** Its own time, which never runs backwards. */
-  get nowMs(): number {
-    this.#lastNowMs = Math.max(this.#lastNowMs, this.#scheduler.nowMs + this.clockErrorMs)
-    return this.#lastNowMs
+  /** A batch's time: the database's clock, but never earlier than a batch before it on the same server or on a pool that it holds. */
+  #timeFor({ owner, poolIds }: Transaction): number {
+    const clockMs = this.#scheduler.nowMs + this.clockErrorMs
+    const ofPools = [...poolIds].map((id) => this.#lastMsOfPool.get(id) ?? 0)
+    const nowMs = Math.max(clockMs, this.#lastMsOfServer.get(owner) ?? 0, ...ofPools)
+    this.#lastMsOfServer.set(owner, nowMs)
+    return nowMs
   }
 
   /** The store of one server. */
@@ -127,11 +131,12 @@ export class ModelDatabase {
       await this.#lock(transaction, `pool ${id}`, 'alone')
       transaction.poolIds.add(id)
     }
+    const mode = needs.changedUserIds.size > 0 ? 'alone' : 'shared'
     for (const id of [...needs.userIds].sort((a, b) => a - b))
-      await this.#lock(transaction, `user ${id}`, needs.changedUserIds.has(id) ? 'alone' : 'shared')
+      await this.#lock(transaction, `user ${id}`, mode)
     await this.#scheduler.park(transaction.owner, 'load')
     transaction.loadedAtMs = this.#scheduler.nowMs
-    const rows = this.tables.load(needs, this.nowMs)
+    const rows = this.tables.load(needs, this.#timeFor(transaction))
     const stranger = rows.vms.find((vm) => !transaction.poolIds.has(vm.poolId))
     if (stranger !== undefined)
       throw new StoreConflict(`VM ${stranger.id} came to pool ${stranger.poolId} meanwhile`)
@@ -189,7 +194,8 @@ export class ModelDatabase {
       this.#end(transaction)
       if (fate === 'lost, done') throw new OutcomeUnknown('simulated: the answer was lost')
       await this.#way(owner, 'answer to commit', fate === 'found late' ? late : 0)
-      return { lastEventId, commitMs: 0 }
+      // Whoever had to look whether it was done does not know which events it brought.
+      return { lastEventId: fate === 'found late' ? 0 : lastEventId, commitMs: 0 }
     } catch (error) {
       if (!this.#orphans.has(transaction)) this.#end(transaction)
       throw error
@@ -231,6 +237,8 @@ export class ModelDatabase {
       pools: this.tables.pools,
     }
     const lastEventId = this.tables.save(set)
+    if (set.wiped) this.#lastMsOfPool.clear()
+    for (const id of set.countedPools) this.#lastMsOfPool.set(id, set.nowMs)
     this.#promises.committed(transaction.owner.name, set, before, transaction.loadedAtMs)
     return lastEventId
   }

@@ -68,7 +68,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   'report-twice': {
     what: 'a report is taken a second time',
     edits: [{ file: 'src/domain/work.ts', from: 'reported.busyUntilMs === null', to: 'reported.id < 0' }],
-    breaks: ['late-report', 'no-bug'],
+    breaks: ['late-report', 'prepared', 'no-bug'],
     seedsMax: 300,
   },
   'claim-not-void': {

@@ -36,10 +36,14 @@ export const PROMISES = {
   converges:
     'when faults stop and time passes, pools reach their size, nothing is stuck, every call is answered',
   stores: 'the real store and the model hold the same rows',
+  pace: 'no worker asks for work again and again without a pause when there is none',
   'no-bug': 'nothing throws that is not a fault of the store',
 } as const
 
 export type PromiseName = keyof typeof PROMISES
+
+/** More than there are sweeps and pools. */
+const VAIN_MAX = 20
 
 export interface Breach {
   readonly promise: PromiseName
@@ -155,6 +159,8 @@ export class Promises {
   readonly #calls = new Map<string, Call>()
   /** The event that each call left. */
   readonly #effects = new Map<string, NewEvent>()
+  /** How often workers of each server asked for work in vain, one time after the other. */
+  readonly #vain = new WeakMap<object, { readonly atMs: number; readonly commits: number; times: number }>()
   /** Machines that the events of the last commit tell of. */
   readonly #touched = new Set<number>()
   /** Event ids in the order of their commits, and where the last wipe stands among them. */
@@ -295,6 +301,18 @@ export class Promises {
         `a worker was told that it has claimed machine ${id} (claim ${claim}), and nothing was committed`,
       )
     return this.#claimsMade.get(`${id} ${claim}`) ?? null
+  }
+
+  /** A worker of a server asked for work and got none. */
+  askedInVain(server: object, nowMs: number): void {
+    const vain = this.#vain.get(server)
+    if (vain === undefined || vain.atMs !== nowMs || vain.commits !== this.commits)
+      this.#vain.set(server, { atMs: nowMs, commits: this.commits, times: 1 })
+    else if (++vain.times > VAIN_MAX)
+      this.broken(
+        'pace',
+        `a server asked for work ${vain.times} times within a millisecond, got none, and nothing changed`,
+      )
   }
 
   // ---- commits

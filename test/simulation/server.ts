@@ -54,7 +54,6 @@ interface Report {
 export interface Database {
   connect(server: Owner): Store
   disconnect(server: Owner): void
-  readonly nowMs: number
   clockErrorMs: number
   awayUntilMs: number
   readonly quiet: boolean
@@ -238,6 +237,7 @@ export class Server {
       const reply = await ask(command)
       if (isRefusal(reply) || wipes !== promises.wipes) return reply
       const { claimed, planned } = reply as { claimed?: Vm[]; planned?: Vm[] }
+      if (claimed?.length === 0) promises.askedInVain(this, scheduler.nowMs)
       for (const vm of claimed ?? planned ?? []) {
         const claim = promises.toldOfClaim(vm)
         if (claim === null) this.claims.delete(vm.id)

@@ -37,6 +37,7 @@ export class SqliteDatabase implements Database {
     })
   }
 
+  /** Its own time, which never runs backwards. */
   get nowMs(): number {
     this.#lastNowMs = Math.max(this.#lastNowMs, this.#scheduler.nowMs + this.clockErrorMs, STARTS_AT_MS)
     return this.#lastNowMs
