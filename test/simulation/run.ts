@@ -300,6 +300,7 @@ async function settle(world: World, clients: Clients): Promise<void> {
     if (host.server !== null) host.server.process.frozenUntilMs = 0
     if (host.server !== null && host !== survivors[0]) host.server.crash()
   }
+  if (database.clockErrorMs < 0) promises.jumps++
   database.clockErrorMs = 0
   const host = survivors[0] ?? hosts[0]
   if (host === undefined) return
