@@ -19,7 +19,7 @@ import { type Owner, owner } from './scheduler.ts'
 import { type Host, isStoreFault, type Server, textOf, type World } from './server.ts'
 
 export const POOLS = ['default', 'lab'] as const
-export const SIZE_MAX = 5
+const SIZE_MAX = 5
 
 const EMAILS = ['ada', 'bob', 'cy', 'dee', 'eve'].map((name) => `${name}@example.org`)
 const STEPS = ['clean', 'cordon', 'uncordon', 'retry'] as const

@@ -11,8 +11,8 @@ const HERE = [
   'no-generation-check',
   'two-holders',
   'answer-before-commit',
-  'report-twice',
-  'returned-while-busy',
+  'report-without-claim',
+  'claimed-too-early',
   'delete-user-shared',
   'checkout-without-pool',
 ]
