@@ -40,6 +40,8 @@ interface Transaction {
   loadedAtMs: number
   /** What was sent to be committed. */
   sent: WorkingSet | null
+  /** True when it goes on without its server, which has given it up. */
+  detached: boolean
 }
 
 export class ModelDatabase {
@@ -94,9 +96,9 @@ export class ModelDatabase {
   disconnect(server: Owner): void {
     this.#listeners.delete(server)
     for (const transaction of [...this.#open]) {
-      if (transaction.owner !== server) continue
+      if (transaction.owner !== server || transaction.detached) continue
       if (transaction.sent !== null && this.#faults.details().pick(2) === 1)
-        this.#apply(transaction, transaction.sent)
+        this.#carryOut(transaction, transaction.sent)
       this.#end(transaction)
     }
   }
@@ -110,7 +112,13 @@ export class ModelDatabase {
     await this.#way(server, 'begin')
     if (this.#faults.strikes('beginFails'))
       throw new StoreUnavailable('simulated: the database cannot be reached')
-    const transaction: Transaction = { owner: server, poolIds: new Set(), loadedAtMs: 0, sent: null }
+    const transaction: Transaction = {
+      owner: server,
+      poolIds: new Set(),
+      loadedAtMs: 0,
+      sent: null,
+      detached: false,
+    }
     this.#open.add(transaction)
     try {
       const rows = await this.#lockAndLoad(transaction, needs)
@@ -181,12 +189,10 @@ export class ModelDatabase {
       if (fate === 'conflict') throw new StoreConflict('simulated: the batch lost against another one')
       if (fate === 'lost, done later') {
         this.#scheduler.after(this.#self, 'late commit', late, () => {
-          this.#apply(transaction, set)
+          this.#carryOut(transaction, set)
           this.#end(transaction)
         })
-        transaction.sent = null
-        // It is no longer this server's: its crash changes nothing.
-        this.#orphan(transaction)
+        transaction.detached = true
         throw new OutcomeUnknown('simulated: the answer was lost, the commit is under way')
       }
       if (fate === 'lost, never done') throw new OutcomeUnknown('simulated: the commit was lost')
@@ -197,16 +203,18 @@ export class ModelDatabase {
       // Whoever had to look whether it was done does not know which events it brought.
       return { lastEventId: fate === 'found late' ? 0 : lastEventId, commitMs: 0 }
     } catch (error) {
-      if (!this.#orphans.has(transaction)) this.#end(transaction)
+      if (!transaction.detached) this.#end(transaction)
       throw error
     }
   }
 
-  readonly #orphans = new Set<Transaction>()
-
-  #orphan(transaction: Transaction): void {
-    this.#open.delete(transaction)
-    this.#orphans.add(transaction)
+  /** Commits what nobody waits for any more. */
+  #carryOut(transaction: Transaction, set: WorkingSet): void {
+    try {
+      this.#apply(transaction, set)
+    } catch (error) {
+      if (!(error instanceof StoreConflict)) throw error
+    }
   }
 
   /** A wipe deletes the rows of all users: it waits for whoever holds one. */
@@ -217,30 +225,24 @@ export class ModelDatabase {
 
   #apply(transaction: Transaction, set: WorkingSet): number {
     this.#checkHeld(transaction, set)
-    const emailOf = (id: number) => set.changedUsers.get(id)
-    for (const user of set.changedUsers.values()) {
-      if (user.state !== 'active') continue
-      for (const other of this.tables.users.values())
-        if (
-          other.id !== user.id &&
-          other.state === 'active' &&
-          other.email === user.email &&
-          !emailOf(other.id) &&
-          !set.wiped
-        )
-          throw new StoreConflict(`the e-mail ${user.email} was taken meanwhile`)
-    }
-    const before = {
-      ...this.tables,
-      vms: this.tables.vms,
-      users: this.tables.users,
-      pools: this.tables.pools,
-    }
+    this.#checkEmails(set)
+    const { vms, users, pools } = this.tables
+    const before = { vms, users, pools }
     const lastEventId = this.tables.save(set)
     if (set.wiped) this.#lastMsOfPool.clear()
     for (const id of set.countedPools) this.#lastMsOfPool.set(id, set.nowMs)
     this.#promises.committed(transaction.owner.name, set, before, transaction.loadedAtMs)
     return lastEventId
+  }
+
+  /** The one rule between rows that no lock guards: the database has an index for it. */
+  #checkEmails(set: WorkingSet): void {
+    if (set.wiped) return
+    const others = this.tables.activeUsers().filter(({ id }) => !set.changedUsers.has(id))
+    const taken = new Set(others.map(({ email }) => email))
+    for (const { state, email } of set.changedUsers.values())
+      if (state === 'active' && taken.has(email))
+        throw new StoreConflict(`the e-mail ${email} was taken meanwhile`)
   }
 
   #checkHeld(transaction: Transaction, set: WorkingSet): void {
@@ -260,7 +262,6 @@ export class ModelDatabase {
 
   #end(transaction: Transaction): void {
     this.#open.delete(transaction)
-    this.#orphans.delete(transaction)
     this.#locks.release(transaction)
   }
 
