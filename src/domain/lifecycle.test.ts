@@ -16,6 +16,7 @@ const LEADS: Record<LifecycleStep, Partial<Record<VmState, VmState>>> = {
   clean: { maintenance: 'ready' },
   giveUp: { provisioning: 'failed', maintenance: 'failed' },
   retry: { failed: 'maintenance' },
+  remake: { failed: 'provisioning', cordoned: 'provisioning' },
   cordon: { ready: 'cordoned', maintenance: 'cordoned', failed: 'cordoned' },
   uncordon: { cordoned: 'maintenance' },
   remove: {

@@ -28,6 +28,8 @@ export const LIFECYCLE = {
   giveUp: { from: ['provisioning', 'maintenance'], to: 'failed' },
   /** An admin wants a failed machine tried again: it is cleaned like one that was given back. */
   retry: { from: ['failed'], to: 'maintenance' },
+  /** The same for a machine that was never made, also when it is let back after a cordon: there is nothing to clean. */
+  remake: { from: ['failed', 'cordoned'], to: 'provisioning' },
   cordon: { from: ['ready', 'maintenance', 'failed'], to: 'cordoned' },
   uncordon: { from: ['cordoned'], to: 'maintenance' },
   remove: { from: ['provisioning', 'ready', 'maintenance', 'failed', 'cordoned'], to: 'deleting' },

@@ -35,6 +35,26 @@ const FACTS: Record<Maintain['step'], EventType> = {
   retry: 'vm.retried',
 }
 
+describe('a machine that was never made', () => {
+  it('is made, not cleaned, when an admin wants it tried again', () => {
+    for (const cleaning of ['automatic', 'manual'] as const) {
+      const world = new World({
+        vms: [aVm(1, { state: 'failed', address: '' })],
+        pools: [aPool({ cleaning, target: 1 })],
+      })
+      accepted(world.run(maintain('retry')))
+      assert.deepEqual([world.vm(1).state, world.vm(1).dueAtMs], ['provisioning', NOW_MS])
+    }
+  })
+
+  it('is made when it is let back after it was kept out of use', () => {
+    const world = new World({ vms: [aVm(1, { state: 'failed', address: '' })] })
+    accepted(world.run(maintain('cordon')))
+    accepted(world.run(maintain('uncordon')))
+    assert.deepEqual([world.vm(1).state, world.vm(1).dueAtMs], ['provisioning', NOW_MS])
+  })
+})
+
 describe('a machine that a worker is cleaning', () => {
   it('is not brought back by an admin before that worker’s time is over', () => {
     const busy = aVm(1, {

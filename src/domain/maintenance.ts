@@ -71,8 +71,10 @@ export const maintain: Rule<Maintain, { vm: Vm }> = {
   },
 }
 
-/** What an admin sends to maintenance is cleaned like what a holder gave back. */
+/** What an admin sends to maintenance is cleaned like what a holder gave back; what was never made is made. */
 function moveByHand(view: View, vm: Vm, step: Maintain['step']): Vm {
+  if (LIFECYCLE[step].to === 'maintenance' && vm.address === '')
+    return move(vm, 'remake', { dueAtMs: view.nowMs })
   const automatic = view.pool(vm.poolId)?.cleaning === 'automatic'
   const dueAtMs = LIFECYCLE[step].to === 'maintenance' && automatic ? view.nowMs : null
   return move(vm, step, { dueAtMs })

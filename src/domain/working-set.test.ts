@@ -21,6 +21,7 @@ function loaded(rows: Parameters<typeof tablesOf>[0]): WorkingSet {
   const needs = new Needs()
   needs.takers = 1_000
   needs.census = true
+  needs.allPools = true
   for (const id of tables.users.keys()) needs.userIds.add(id)
   for (const id of tables.vms.keys()) needs.vmIds.add(id)
   needs.readyAny.add('default')

@@ -24,11 +24,13 @@ interface Count {
 
 export class Attempts {
   readonly #now: () => number
-  readonly #counts = new LRUCache<string, Count>({ max: KEYS_MAX })
-  readonly #trusted = new LRUCache<string, true>({ max: KEYS_MAX })
+  readonly #counts: LRUCache<string, Count>
+  readonly #trusted: LRUCache<string, true>
 
-  constructor(now: () => number) {
+  constructor(now: () => number, keysMax = KEYS_MAX) {
     this.#now = now
+    this.#counts = new LRUCache({ max: keysMax })
+    this.#trusted = new LRUCache({ max: keysMax })
   }
 
   /** How long an attempt has to wait before the password is looked at, in milliseconds; null: refused. */

@@ -27,6 +27,8 @@ export interface BerthSettings {
   readonly allowReset: boolean
   /** Password hashes computed at the same time. */
   readonly hashesMax: number
+  /** How many callers and addresses are remembered, where that is fewer than usual. */
+  readonly rememberedMax?: number
   readonly measured?: (batch: { commands: number; commitMs: number }) => void
   readonly failed?: (command: Command | null, error: unknown) => void
 }
@@ -59,9 +61,10 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
   const credentials = new Credentials({
     reads: store.reads,
     hasher,
-    attempts: new Attempts(() => schedule.now()),
+    attempts: new Attempts(() => schedule.now(), settings.rememberedMax),
     schedule,
     key: randomBytes(32),
+    ...(settings.rememberedMax === undefined ? {} : { rememberedMax: settings.rememberedMax }),
   })
   const { reads, neighbours } = store
   const firstEventId = await reads.lastEventId()

@@ -34,18 +34,21 @@ export interface CredentialSettings {
   readonly schedule: Schedule
   /** 32 random bytes, different for each process. */
   readonly key: Buffer
+  /** How many callers are remembered; room for all of them is made at the start. */
+  readonly rememberedMax?: number
 }
 
 export class Credentials {
   readonly #settings: CredentialSettings
   readonly #key: string
-  readonly #remembered = new LRUCache<number, Remembered>({ max: REMEMBERED_MAX })
+  readonly #remembered: LRUCache<number, Remembered>
   /** Checks under way: a client that opens many connections at once has its password checked once. */
   readonly #checking = new Map<string, Promise<Caller | Refusal>>()
   /** Grows when a user is forgotten: a check that was under way then remembers nothing. */
   #forgettings = 0
 
   constructor(settings: CredentialSettings) {
+    this.#remembered = new LRUCache({ max: settings.rememberedMax ?? REMEMBERED_MAX })
     this.#settings = settings
     this.#key = settings.key.toString('base64')
   }

@@ -457,6 +457,22 @@ describe('work whose worker is lost', () => {
     assert.deepEqual(await world.told('vm.work_failed', 'vm.failed'), [])
   })
 
+  it('and is told of its claim only when it is over begins nothing', async () => {
+    const world = await aWorld()
+    // The claim was committed at once; word of it is a second longer on its way than the claim lasts.
+    const slow: Submit = async (command) => {
+      const answer = await world.berth.submit(command)
+      if (command.kind === 'growPool') await world.clock.schedule.sleep(CLAIM_MS + 1_000)
+      return answer
+    }
+    world.workers(slow)
+    await world.pool()
+    await world.clock.advance(CLAIM_MS)
+    assert.deepEqual([world.calls.length, await world.state(1)], [1, 'ready'])
+    await world.clock.advance(LONG_MS)
+    assert.equal(world.calls.length, 1, 'the provider made a machine that somebody may hold by now')
+  })
+
   it('because its report could not be saved is logged, and done again when the claim has run out', async () => {
     const world = await aWorld()
     let lost = 0

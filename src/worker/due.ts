@@ -13,7 +13,6 @@ export interface DueSettings extends CallSettings {
   readonly submit: Submit
   readonly reads: Reads
   readonly machinesMax: number
-  readonly claimMs: number
 }
 
 /** Slices of one pool that may be with its provider at the same time. A provider that hangs holds up its own pool only. */
@@ -42,26 +41,30 @@ function nextSweep(nextMs: number): NextSweep {
   return nextMs === Number.POSITIVE_INFINITY ? { at: 'wake' } : { atMs: nextMs }
 }
 
-/** Claims what is due in a pool and has its provider act on it. False when the pool has enough under way. */
+/**
+ * Claims what is due in a pool and has its provider act on it. False when it claimed nothing: the pool has enough under way, or
+ * the clock of the store, which decides what is due, is behind this server's.
+ */
 async function claimSlice(
   settings: DueSettings,
   state: WorkState,
   { pool: { id: poolId } }: PoolReading,
   tasks: Tasks,
 ): Promise<boolean> {
-  const { submit, machinesMax, claimMs } = settings
+  const { submit, schedule, machinesMax, claimMs } = settings
   const place = Array.from({ length: SLICES_OF_POOL_MAX }, (_, i) => `${poolId} ${i}`).find(
     (key) => !tasks.has(key),
   )
   if (place === undefined) return false
+  const askedAtMs = schedule.now()
   const answer = await submit({ kind: 'claimWork', poolId, state, machinesMax, claimMs })
   if (isRefusal(answer)) throw new Error(answer.message)
   const { pool, claimed } = answer
-  if (pool !== null && claimed.length > 0)
-    tasks.start(place, async () => {
-      await report(settings, state, await callProvider(settings, state, pool, claimed))
-      return true
-    })
+  if (pool === null || claimed.length === 0) return false
+  tasks.start(place, async () => {
+    await report(settings, state, await callProvider(settings, state, pool, claimed, askedAtMs))
+    return true
+  })
   return true
 }
 

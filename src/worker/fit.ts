@@ -36,13 +36,15 @@ export function fitSweep(settings: DueSettings): Sweep {
 
 /** Plans and makes slices until nothing is missing. True when it made some. */
 async function grow(settings: DueSettings, { pool }: PoolReading): Promise<boolean> {
-  const { submit, machinesMax, claimMs, stopping } = settings
+  const { submit, schedule, machinesMax, claimMs, stopping } = settings
   let grown = false
   while (!stopping.aborted) {
+    const askedAtMs = schedule.now()
     const answer = await submit({ kind: 'growPool', poolId: pool.id, machinesMax, claimMs })
     if (isRefusal(answer) || answer.pool === null || answer.planned.length === 0) return grown
     grown = true
-    const results = await callProvider(settings, 'provisioning', answer.pool, answer.planned)
+    const { pool: of, planned } = answer
+    const results = await callProvider(settings, 'provisioning', of, planned, askedAtMs)
     await report(settings, 'provisioning', results)
   }
   return grown

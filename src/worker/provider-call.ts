@@ -16,17 +16,24 @@ export interface CallSettings {
   readonly schedule: Schedule
   /** How long a provider has for one call; the claim lasts a little longer. */
   readonly callMsMax: number
+  readonly claimMs: number
   /** Aborted when the server stops: calls are then abandoned, and their work is due again soon. */
   readonly stopping: AbortSignal
 }
 
-/** Makes, cleans or destroys `machines` of one pool, as their state asks. Never rejects. */
+/**
+ * Makes, cleans or destroys `machines` of one pool, as their state asks. Never rejects. Word of a claim that was asked for at
+ * `askedAtMs` may come so late that the call would outlast it: then nothing is done, and the claim is given back.
+ */
 export async function callProvider(
-  { providers, schedule, callMsMax, stopping }: CallSettings,
+  { providers, schedule, callMsMax, claimMs, stopping }: CallSettings,
   state: WorkState,
   pool: Pool,
   machines: readonly Vm[],
+  askedAtMs: number,
 ): Promise<WorkResult[]> {
+  if (schedule.now() - askedAtMs > claimMs - callMsMax)
+    return interrupted(failAll(machines, 'word of the claim came too late'))
   const provider = providers.get(pool.provider)
   if (provider === undefined) return failAll(machines, `this server has no provider '${pool.provider}'`)
   const refs = machines.map((vm) => refOf(vm, pool))
@@ -42,8 +49,7 @@ export async function callProvider(
   })
   try {
     const outcomes = await Promise.race([act(provider, state, refs, over.signal), timeout])
-    if (outcomes === null && stopping.aborted)
-      return failAll(machines, 'the server was stopped').map((result) => ({ ...result, interrupted: true }))
+    if (outcomes === null && stopping.aborted) return interrupted(failAll(machines, 'the server was stopped'))
     if (outcomes === null) return failAll(machines, `no answer from the provider within ${callMsMax} ms`)
     return machines.map((vm, i) => resultOf(vm, outcomes[i]))
   } catch (error) {
@@ -82,4 +88,9 @@ function resultOf(vm: Vm, outcome: Outcome<MadeMachine | null> | undefined): Wor
 
 function failAll(machines: readonly Vm[], failure: string) {
   return machines.map(({ id, claim }) => ({ vmId: id, claim, ok: false, failure, permanent: false }) as const)
+}
+
+/** Nothing that the machine could help: it does not count as a try. */
+function interrupted(results: ReturnType<typeof failAll>): WorkResult[] {
+  return results.map((result) => ({ ...result, interrupted: true }))
 }

@@ -12,6 +12,7 @@ import { FIRST_DAY } from '../domain/reset.ts'
 import { Feed } from '../service/feed.ts'
 import type { Submit } from '../service/lane.ts'
 import type { Reads } from '../store/port.ts'
+import { dueSweep } from './due.ts'
 import { fitSweep } from './fit.ts'
 import { type NextSweep, runSweep, type Sweep, Tasks } from './sweep.ts'
 
@@ -223,6 +224,30 @@ describe('ending a sweep', () => {
     const signal = AbortSignal.abort()
     const sweep: Sweep = { name: 'test', run: () => assert.fail('it looked') }
     await runSweep(sweep, { feed: new Feed(0), schedule: clock.schedule, signal, failed: () => {} })
+  })
+})
+
+describe('the sweep that works off what is due', () => {
+  it('does not ask again and again, without a pause, when by the clock of the store nothing is due yet', async () => {
+    const pool = aPool({ target: 1 })
+    const states = [{ type: 'small', state: 'maintenance', count: 1 } as const]
+    const clock = manualClock()
+    const reads = {
+      pools: async () => [{ pool, stats: poolStats(pool, {}), states }],
+      nextDueAtMs: async () => clock.schedule.now() - 1,
+    } as Pick<Reads, 'pools' | 'nextDueAtMs'> as Reads
+    let asked = 0
+    const submit = (async () => {
+      asked++
+      return { pool, claimed: [] }
+    }) as unknown as Submit
+    const { signal: stopping } = new AbortController()
+    const limits = { machinesMax: 10, claimMs: 1_000, callMsMax: 1_000, providers: new Map() }
+    const sweep = dueSweep('maintenance', { ...limits, submit, reads, schedule: clock.schedule, stopping })
+    const worker = running((tasks) => sweep.run(tasks))
+    await worker.clock.advance(0)
+    await worker.stop()
+    assert.equal(asked, 1)
   })
 })
 

@@ -95,7 +95,7 @@ export class MemoryTables {
       nowMs,
       installation: this.installation,
       users,
-      pools: [...pools.values()].map(({ pool, tally }) => ({ pool, tally: structuredClone(tally) })),
+      pools: [...pools.values()].map(({ pool, tally }) => ({ pool, tally: cloneOf(tally) })),
       vms: [...vms.values()],
       ready,
       census: needs.census ? { users: this.activeUsers().length, vms: this.vms.size } : null,
@@ -137,7 +137,7 @@ export class MemoryTables {
       const pool = set.pool(id)
       if (pool === undefined) continue
       must(this.pools.has(id) !== set.newPoolIds.has(id), `pool ${id} is there already, or is not there`)
-      this.pools.set(id, { pool, tally: structuredClone(set.tally(id)) })
+      this.pools.set(id, { pool, tally: cloneOf(set.tally(id)) })
     }
     for (const [id, vm] of set.changedVms) {
       const row = this.vms.get(id)
@@ -267,7 +267,8 @@ export class MemoryStore implements Store {
   }
 }
 
-function readsOf(tables: MemoryTables, step: () => Promise<void>): Reads {
+/** The reads of a store over these tables, each behind a step. */
+export function readsOf(tables: MemoryTables, step: () => Promise<void>): Reads {
   const listing = (vm: Vm): VmListing => ({
     id: vm.id,
     name: vm.name,
@@ -350,6 +351,12 @@ function readingOf(row: PoolRow | undefined): PoolReading | null {
     VM_STATES.map((state) => ({ type, state, count: tally[type]?.[state] ?? 0 })),
   )
   return { pool, stats: poolStats(pool, tally), states }
+}
+
+function cloneOf(tally: Tally): Tally {
+  const clone: Tally = {}
+  for (const type of VM_TYPE_NAMES) if (tally[type] !== undefined) clone[type] = { ...tally[type] }
+  return clone
 }
 
 function sliced<Row extends { readonly id: number }>(rows: readonly Row[], slice: Slice): Row[] {

@@ -1,0 +1,34 @@
+/** What a failed simulation says: which promise broke and how, the shortest schedule that was found, and how to run it again. */
+import { encodeRecord } from './choices.ts'
+import { PROMISES } from './promises.ts'
+import type { RunResult, StoreKind } from './run.ts'
+
+export interface Failure {
+  readonly seed: number | null
+  readonly steps: number
+  readonly store: StoreKind | null
+  readonly failed: RunResult
+  readonly shortest: RunResult
+}
+
+export function failureText({ seed, steps, store, failed, shortest }: Failure): string {
+  const { breach } = shortest
+  if (breach === null) return 'no promise broke'
+  const storeOption = store === null ? '' : ` --store ${store}`
+  const again = seed === null ? [] : [`  npm run simulate -- --seed ${seed} --steps ${steps}${storeOption}`]
+  return [
+    '',
+    `BROKEN PROMISE ${breach.promise}: ${PROMISES[breach.promise]}`,
+    '',
+    breach.text,
+    '',
+    `The shortest schedule that was found (${shortest.steps} steps; ${failed.steps} before it was shortened):`,
+    '',
+    ...shortest.lines.map((line) => `  ${line}`),
+    '',
+    'To run it again, whole and shortened:',
+    ...again,
+    `  npm run simulate -- --replay '${encodeRecord(shortest.record)}' --steps ${shortest.steps}${storeOption}`,
+    '',
+  ].join('\n')
+}
