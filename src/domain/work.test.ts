@@ -297,7 +297,7 @@ describe('work that failed', () => {
 
   it('because its server was stopped does not count, and is due at once, even if it was the last try', () => {
     const world = new World({ vms: [busy(1, 'maintenance', { attempts: ATTEMPTS_MAX })] })
-    accepted(world.run(report('maintenance', { ...failed(1, 2), interrupted: true } as WorkResult)))
+    accepted(world.run(report('maintenance', { ...failed(1, 2), interrupted: 'ended' } as WorkResult)))
     const { state, dueAtMs, attempts, busyUntilMs } = world.vm(1)
     assert.deepEqual([state, dueAtMs, attempts], ['maintenance', NOW_MS, ATTEMPTS_MAX - 1])
     assert.equal(busyUntilMs, null)

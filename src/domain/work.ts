@@ -97,8 +97,11 @@ export type WorkResult =
       readonly failure: string
       /** True when trying again cannot help. */
       readonly permanent: boolean
-      /** True when the worker was told to stop: that is no failure of the machine's, and does not count as a try. */
-      readonly interrupted?: true
+      /**
+       * Set when the worker gave up by itself (it was told to stop, say): that is no failure of the machine's, and does not count
+       * as a try. ended: nothing acts on the machine any more; acting: something may, until the claim has run out.
+       */
+      readonly interrupted?: 'ended' | 'acting'
     }
 
 export interface ReportWork {
@@ -137,8 +140,10 @@ export const reportWork: Rule<ReportWork, { accepted: number; late: number }> = 
         ids.push(vm.id)
         if (command.state === 'deleting') gone.push(vm)
         else vms.push(finished(vm, command.state, result.made))
-      } else if (result.interrupted) {
+      } else if (result.interrupted === 'ended') {
         vms.push({ ...vm, dueAtMs: view.nowMs, attempts: vm.attempts - 1 })
+      } else if (result.interrupted === 'acting') {
+        vms.push({ ...reported, attempts: reported.attempts - 1 })
       } else if (allows(vm.state, 'giveUp') && (result.permanent || vm.attempts >= ATTEMPTS_MAX)) {
         vms.push(move(vm, 'giveUp', { failure: result.failure }))
         failed.push(gaveUp(vm, result.failure))

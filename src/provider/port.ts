@@ -25,8 +25,8 @@ export interface MadeMachine {
 }
 
 /**
- * Each call takes a list and answers in its order. A call is abandoned when `signal` is aborted (its time is over); what it
- * answers then is ignored. A rejection counts as a failure of every machine in the list.
+ * Each call takes a list and answers in its order. A call is abandoned when `signal` is aborted (its time is over, or the server
+ * stops); what it answers then is ignored, but it has to settle, soon, and only once nothing of it acts on the machines any more. A rejection counts as a failure of every machine in the list.
  */
 export interface Provider {
   readonly name: string

@@ -528,7 +528,7 @@ describe('a machine that is removed while a worker is busy with it', () => {
 })
 
 describe('workers that are told to stop', () => {
-  it('do not wait for a provider that hangs', async () => {
+  it('wait a moment for a provider that hangs, and no longer', async () => {
     const world = await aWorld(() => 'hang')
     const workers = world.workers()
     await world.pool()
@@ -537,7 +537,35 @@ describe('workers that are told to stop', () => {
       stopped = true
     })
     await world.clock.advance(0)
+    assert.ok(!stopped, 'the provider got no moment to end')
+    await world.clock.advance(3_000)
     assert.ok(stopped, 'the stop waits until the time of the provider is over')
+  })
+
+  it('leave the machines of a call that does not end to nobody until its time is over', async () => {
+    const world = await aWorld((_verb, nth) => (nth === 0 ? 'hang' : 'ok'))
+    const workers = world.workers()
+    await world.pool()
+    const stopped = workers.stop()
+    await world.clock.advance(3_000)
+    await stopped
+    world.workers()
+    await world.clock.advance(CLAIM_MS - 4_000)
+    assert.equal(world.calls.length, 1, 'another worker acts on a machine beside the one that hangs')
+    await world.clock.advance(5_000)
+    assert.deepEqual([world.calls.length, await world.state(1)], [2, 'ready'])
+  })
+
+  it('give the machines of a call that ends at once to others at once', async () => {
+    const world = await aWorld((_verb, nth) => (nth === 0 ? { afterMs: 500 } : 'ok'))
+    const workers = world.workers()
+    await world.pool()
+    const stopped = workers.stop()
+    await world.clock.advance(500)
+    await stopped
+    world.workers()
+    await world.clock.advance(1_000)
+    assert.deepEqual([world.calls.length, await world.state(1)], [2, 'ready'])
   })
 
   it('do not count that against a machine: it is tried again, even if this was the last of its tries', async () => {

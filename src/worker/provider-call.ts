@@ -8,6 +8,9 @@ import type { WorkResult, WorkState } from '../domain/work.ts'
 import type { MachineRef, MadeMachine, Outcome, Provider } from '../provider/port.ts'
 import type { Schedule } from '../service/schedule.ts'
 
+/** How long a stop waits for calls that it has abandoned. */
+const ABANDONED_MS_MAX = 3_000
+
 /** Finds a provider by the name that a pool carries. */
 export type Providers = ReadonlyMap<string, Provider>
 
@@ -33,7 +36,7 @@ export async function callProvider(
   askedAtMs: number,
 ): Promise<WorkResult[]> {
   if (schedule.now() - askedAtMs > claimMs - callMsMax)
-    return interrupted(failAll(machines, 'word of the claim came too late'))
+    return interrupted(machines, 'word of the claim came too late', 'ended')
   const provider = providers.get(pool.provider)
   if (provider === undefined) return failAll(machines, `this server has no provider '${pool.provider}'`)
   const refs = machines.map((vm) => refOf(vm, pool))
@@ -48,8 +51,12 @@ export async function callProvider(
     return null
   })
   try {
-    const outcomes = await Promise.race([act(provider, state, refs, over.signal), timeout])
-    if (outcomes === null && stopping.aborted) return interrupted(failAll(machines, 'the server was stopped'))
+    const call = act(provider, state, refs, over.signal)
+    const outcomes = await Promise.race([call, timeout])
+    if (outcomes === null && stopping.aborted) {
+      const ended = await endsSoon(call, schedule)
+      return interrupted(machines, 'the server was stopped', ended ? 'ended' : 'acting')
+    }
     if (outcomes === null) return failAll(machines, `no answer from the provider within ${callMsMax} ms`)
     return machines.map((vm, i) => resultOf(vm, outcomes[i]))
   } catch (error) {
@@ -91,6 +98,22 @@ function failAll(machines: readonly Vm[], failure: string) {
 }
 
 /** Nothing that the machine could help: it does not count as a try. */
-function interrupted(results: ReturnType<typeof failAll>): WorkResult[] {
-  return results.map((result) => ({ ...result, interrupted: true }))
+function interrupted(machines: readonly Vm[], failure: string, how: 'ended' | 'acting'): WorkResult[] {
+  return failAll(machines, failure).map((result) => ({ ...result, interrupted: how }))
+}
+
+/**
+ * Whether a call that was abandoned ends within a moment. Until it has, another server must not have its machines: a provider
+ * that is still cleaning one would clean it under its next holder.
+ */
+async function endsSoon(call: Promise<unknown>, schedule: Schedule): Promise<boolean> {
+  const over = new AbortController()
+  const ended = call.then(
+    () => true,
+    () => true,
+  )
+  const late = schedule.sleep(ABANDONED_MS_MAX, over.signal).then(() => false)
+  const answer = await Promise.race([ended, late])
+  over.abort()
+  return answer
 }
