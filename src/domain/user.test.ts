@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { assertRefused } from '../../test/support/world.ts'
-import { isStorableText, type UserTextField, userTextRefusal } from './user.ts'
+import { type UserTextField, userTextRefusal } from './user.ts'
 
 const FIELDS: Record<UserTextField, number> = { name: 200, email: 320, password: 1024 }
 const fields = Object.entries(FIELDS) as [UserTextField, number][]
@@ -94,23 +94,5 @@ describe('an e-mail', () => {
 
   it('need not look like an e-mail: clients of the original API use any text', () => {
     assert.equal(userTextRefusal('email', 'eve'), null)
-  })
-})
-
-describe('storable text', () => {
-  it('is well-formed Unicode without control characters', () => {
-    assert.equal(isStorableText('plain'), true)
-    assert.equal(isStorableText(PAIR), true)
-    assert.equal(isStorableText(''), true)
-    for (const bad of [LONE_HIGH, LONE_LOW, LONE_LOW + LONE_HIGH, 'a\u0000b', 'a\tb', 'a\u007fb'])
-      assert.equal(isStorableText(bad), false)
-  })
-
-  it('comes back from UTF-8 as it was', () => {
-    fc.assert(
-      fc.property(fc.string({ unit: 'binary', maxLength: 30 }), (text) => {
-        if (isStorableText(text)) assert.equal(Buffer.from(text, 'utf8').toString('utf8'), text)
-      }),
-    )
   })
 })

@@ -3,6 +3,7 @@
  * again, and leases and events point at them): `leaving` while their machines are being taken back, then `gone`.
  */
 import { type Refusal, refusal } from './refusal.ts'
+import { isStorableText } from './text.ts'
 
 export type Role = 'admin' | 'user'
 
@@ -51,10 +52,4 @@ export function userTextRefusal(field: UserTextField, value: unknown): Refusal |
       allowed: `an e-mail other than ${RESERVED_EMAILS.join(', ')}`,
     })
   return null
-}
-
-/** True for text that every store keeps as it is: no lone surrogates, no control characters (PostgreSQL refuses NUL). */
-export function isStorableText(text: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this looks for
-  return text.isWellFormed() && !/[\u0000-\u001f\u007f]/.test(text)
 }

@@ -3,6 +3,7 @@
  * rejection, or no answer within the time limit.
  */
 import type { Pool } from '../domain/pool.ts'
+import { isStorableText, storableText } from '../domain/text.ts'
 import type { Vm } from '../domain/vm.ts'
 import type { WorkResult, WorkState } from '../domain/work.ts'
 import type { MachineRef, MadeMachine, Outcome, Provider } from '../provider/port.ts'
@@ -60,7 +61,7 @@ export async function callProvider(
     if (outcomes === null) return failAll(machines, `no answer from the provider within ${callMsMax} ms`)
     return machines.map((vm, i) => resultOf(vm, outcomes[i]))
   } catch (error) {
-    return failAll(machines, error instanceof Error ? error.message : String(error))
+    return failAll(machines, storableText(error instanceof Error ? error.message : String(error)))
   } finally {
     stopping.removeEventListener('abort', stop)
     waiting.abort()
@@ -89,8 +90,20 @@ function resultOf(vm: Vm, outcome: Outcome<MadeMachine | null> | undefined): Wor
   const work = { vmId: vm.id, claim: vm.claim }
   if (outcome === undefined)
     return { ...work, ok: false, failure: 'the provider did not answer for this machine', permanent: false }
-  if (!outcome.ok) return { ...work, ok: false, failure: outcome.failure, permanent: outcome.permanent }
-  return { ...work, ok: true, ...(outcome.value === null ? {} : { made: outcome.value }) }
+  if (!outcome.ok)
+    return { ...work, ok: false, failure: storableText(outcome.failure), permanent: outcome.permanent }
+  const { value } = outcome
+  // A name or an address that no store can keep would break the batch of everybody.
+  if (value !== null && !(isStorableText(value.name) && isStorableText(value.address)))
+    return {
+      ...work,
+      ok: false,
+      failure: storableText(
+        `the provider made it with a name or address that cannot be kept: ${value.name} ${value.address}`,
+      ),
+      permanent: false,
+    }
+  return { ...work, ok: true, ...(value === null ? {} : { made: value }) }
 }
 
 function failAll(machines: readonly Vm[], failure: string) {

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import { DEFAULT_POOL as POOL } from '../../domain/pool.ts'
 import { isRefusal, refusal } from '../../domain/refusal.ts'
-import { isStorableText } from '../../domain/user.ts'
+import { isStorableText } from '../../domain/text.ts'
 import { POWER_STATES } from '../../domain/vm.ts'
 import { VM_TYPES, vmTypeNamed } from '../../domain/vm-type.ts'
 import type { Berth } from '../../service/berth.ts'
