@@ -58,28 +58,47 @@ async function start(fill: (data: string, run: Run) => Promise<void>): Promise<D
   const data = join(folder, 'data')
   const run: Run = (program, ...args) =>
     promisify(execFile)(join(BIN, program), args, { ...owner, cwd: folder, timeout: START_MS_MAX })
-  let kill = async () => {}
+  let end = async () => {}
   const remove = async () => {
-    await kill()
+    await end()
     await rm(folder, { recursive: true, force: true, maxRetries: 10 })
   }
   try {
     await fill(data, run)
     const port = await freePort()
     const log = join(folder, 'log')
-    const options = ['-p', `${port}`, '-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories=']
+    const options = {
+      listen_addresses: '127.0.0.1',
+      unix_socket_directories: '',
+      // In files, which go with the folder, even when it is killed.
+      dynamic_shared_memory_type: 'mmap',
+    }
+    const flags = Object.entries(options).flatMap(([name, value]) => ['-c', `${name}=${value}`])
     const output = await open(log, 'a')
-    const child = spawn(join(BIN, 'postgres'), ['-D', data, ...options], {
+    const child = spawn(join(BIN, 'postgres'), ['-D', data, '-p', `${port}`, ...flags], {
       ...owner,
       cwd: folder,
       // A group of its own, so that all its processes can be told from others.
       detached: true,
       stdio: ['ignore', output.fd, output.fd],
     })
+    const pid = child.pid ?? 0
+    const isRunning = () => child.exitCode === null && child.signalCode === null
     const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
+    // Whoever starts it has to end, and then it ends too.
+    const quit = () => process.kill(pid, 'SIGQUIT')
+    process.once('exit', quit)
+    void ended.then(() => process.removeListener('exit', quit))
     await output.close()
-    kill = async () => {
-      if (child.exitCode === null && child.signalCode === null) await killAll(child.pid ?? 0)
+    const kill = async () => {
+      const segment = await sharedMemoryOf(data)
+      await killAll(pid)
+      await ended
+      // What a killed one leaves behind outside its folder.
+      if (segment !== null) await promisify(execFile)('ipcrm', ['-m', segment]).catch(() => {})
+    }
+    end = async () => {
+      if (isRunning()) quit()
       await ended
     }
     const url = `postgres://postgres@127.0.0.1:${port}/postgres`
@@ -87,7 +106,7 @@ async function start(fill: (data: string, run: Run) => Promise<void>): Promise<D
     for (const endMs = Date.now() + START_MS_MAX; ; await sleep(20)) {
       const up = await query('SELECT 1').catch(() => null)
       if (up !== null) break
-      if (Date.now() > endMs || child.exitCode !== null)
+      if (Date.now() > endMs || !isRunning())
         throw new Error(`PostgreSQL did not start: ${await readFile(log, 'utf8')}`)
     }
     return { url, query, kill, remove, ...followed(url, query), promote: () => promoted(run, data, query) }
@@ -158,6 +177,12 @@ async function killAll(postmaster: number): Promise<void> {
     } catch {
       // It has ended by itself.
     }
+}
+
+/** The segment of shared memory by which it keeps a second one out of its folder. */
+async function sharedMemoryOf(data: string): Promise<string | null> {
+  const lines = (await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')
+  return lines[6]?.trim().split(/\s+/)[1] ?? null
 }
 
 /** Whom its processes run as: PostgreSQL refuses to run as root. */

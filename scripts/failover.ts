@@ -50,6 +50,7 @@ export interface FailoverResult {
 
 const SERVERS = 2
 const CLIENTS = 32
+const USERS = 8
 const MACHINES = 400
 const BEFORE_MS = 3_000
 /** What an operator, or a program that watches, takes to decide. */
@@ -97,6 +98,7 @@ export async function failover(settings: FailoverSettings): Promise<FailoverResu
     say('each server has found it')
     await sleep(AFTER_MS)
     await load.stop()
+    say('the load has ended')
 
     const { calls } = load
     const acknowledged = calls.filter(({ outcome }) => outcome === 'acknowledged')
@@ -167,7 +169,7 @@ async function startServer(databases: readonly string[]): Promise<RunningServer>
   }
 }
 
-/** An admin, a user for each client, and machines. Then each server is asked once for each user, so that it knows the passwords. */
+/** An admin, users, and machines. Then each server is asked once for each user, so that it knows the passwords. */
 async function prepareInstallation(servers: readonly RunningServer[]): Promise<void> {
   const [first] = servers
   if (first === undefined) throw new Error('no server')
@@ -176,7 +178,7 @@ async function prepareInstallation(servers: readonly RunningServer[]): Promise<v
     if (status !== 201) throw new Error(`${path} answered ${status}: ${text}`)
   }
   await must(first, '/user', { name: 'Admin', email: 'admin@example.org', password: ADMIN.password })
-  for (let n = 0; n < CLIENTS; n++)
+  for (let n = 0; n < USERS; n++)
     await must(first, '/user', {
       auth: ADMIN,
       name: `User ${n}`,
@@ -186,15 +188,16 @@ async function prepareInstallation(servers: readonly RunningServer[]): Promise<v
   await must(first, '/create_resource_pool', { auth: ADMIN, pool_size: MACHINES })
   for (const server of servers)
     await Promise.all(
-      Array.from({ length: CLIENTS }, (_, n) =>
-        post(server.url, '/checkin_vm', { auth: userOf(n), vmid: MACHINES }),
+      [ADMIN, ...Array.from({ length: USERS }, (_, n) => userOf(n))].map((auth) =>
+        post(server.url, '/checkin_vm', { auth, vmid: MACHINES }),
       ),
     )
 }
 
 /** Ids are given in the order in which users are made; the first is the admin's. */
 function userOf(n: number) {
-  return { userid: n + 2, password: `pw-${n}` }
+  const user = n % USERS
+  return { userid: user + 2, password: `pw-${user}` }
 }
 
 type Step = 'checkout' | 'check-in' | 'maintenance'
@@ -438,10 +441,11 @@ async function main(): Promise<void> {
   requireDebianPostgres()
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
   for (let round = 1; round <= Number(values.rounds); round++) {
+    const beganMs = performance.now()
     const result = await failover({
       synchronous: !values.asynchronous,
       stallMs: values.stall || values.asynchronous ? 300 : 0,
-      say: (line) => console.log(`… ${line}`),
+      say: (line) => console.log(`${seconds(performance.now() - beganMs).padStart(8)}  ${line}`),
     })
     for (const line of figures(result)) console.log(line)
     for (const line of [...result.lost, ...result.wrong].slice(0, 10)) console.log(`  ${line}`)

@@ -1,7 +1,7 @@
 /**
  * Connections to PostgreSQL: a few for batches, a few for reads, and single ones for what needs one for itself. The first of
  * the addresses that takes changes is used; when it is lost, the next one is tried, so after a failover the servers find the
- * new primary by themselves. While none answers, calls fail at once for a pause that doubles, instead of all waiting.
+ * new primary by themselves. When all were tried, calls fail at once for a pause that doubles, instead of all waiting.
  */
 import { Client, type ClientBase, type ClientConfig, Pool, type PoolClient, types } from 'pg'
 import { StoreUnavailable } from '../port.ts'
@@ -22,7 +22,7 @@ export interface ConnectionSettings {
 
 const CONNECT_MS_MAX = 5_000
 const PAUSE_MS_MIN = 100
-const PAUSE_MS_MAX = 2_000
+const PAUSE_MS_MAX = 1_000
 
 /** How long a batch waits for rows that others hold, and for one statement. */
 const LOCK_MS_MAX = 5_000
@@ -41,19 +41,27 @@ const PLANNING = `SET enable_seqscan = off; SET enable_hashjoin = off; SET enabl
 
 const INT8 = 20
 
+/** What the driver's pool says when all its connections are in use: the database is not to blame. */
+const ALL_IN_USE = 'timeout exceeded when trying to connect'
+
 /** Until when nobody tries to connect, and why. */
 interface Away {
   readonly untilMs: number
-  readonly pauseMs: number
   readonly reason: string
 }
 
 export class Connections {
   readonly #settings: ConnectionSettings
-  #url = 0
+  /** Misses since the last connection that could be made; each turned to the next address. */
+  #misses = 0
+  /** Grows with each miss: whoever finds out late, about an address that was left, changes nothing. */
+  #turn = 0
   #batches: Pool
   #reads: Pool
   #away: Away | null = null
+  /** How many connections have broken, and how many had when each was made. */
+  #breaks = 0
+  readonly #madeAt = new WeakMap<PoolClient, number>()
 
   constructor(settings: ConnectionSettings) {
     this.#settings = settings
@@ -63,12 +71,12 @@ export class Connections {
 
   /** A connection for a batch; give it back with `release`, with an error when it is in doubt. Throws `StoreUnavailable`. */
   forBatch(): Promise<PoolClient> {
-    return this.#tried(() => this.#batches.connect())
+    return this.#tried(() => this.#whole(this.#batches))
   }
 
   /** A connection for reads. Throws `StoreUnavailable`. */
   forReads(): Promise<PoolClient> {
-    return this.#tried(() => this.#reads.connect())
+    return this.#tried(() => this.#whole(this.#reads))
   }
 
   /** A connection of its own, without limits of time: for listening, migrations and moving. End it yourself. Throws `StoreUnavailable`. */
@@ -91,35 +99,55 @@ export class Connections {
     await Promise.all([this.#batches.end(), this.#reads.end()])
   }
 
+  /** Each address gets a try. */
   async #tried<T>(connect: () => Promise<T>): Promise<T> {
-    const away = this.#away
-    if (away !== null && this.#settings.now() < away.untilMs) throw new StoreUnavailable(away.reason)
-    try {
-      const connection = await connect()
-      this.#away = null
-      return connection
-    } catch (error) {
-      throw this.#missed(away, error)
+    for (let tries = 1; ; tries++) {
+      const away = this.#away
+      if (away !== null && this.#settings.now() < away.untilMs) throw new StoreUnavailable(away.reason)
+      const turn = this.#turn
+      try {
+        const connection = await connect()
+        if (turn === this.#turn) this.#reached()
+        return connection
+      } catch (error) {
+        const reason = `the database cannot be reached (${messageOf(error)})`
+        // Many may find out at the same time; the first of them counts.
+        if (turn === this.#turn && messageOf(error) !== ALL_IN_USE) this.#missed(reason)
+        if (tries >= this.#settings.urls.length) throw new StoreUnavailable(reason)
+      }
     }
   }
 
-  /** Notes that the database could not be reached, and turns to the next address. */
-  #missed(before: Away | null, error: unknown): StoreUnavailable {
-    const reason = `the database cannot be reached (${messageOf(error)})`
-    // Many may find out at the same time; the first of them counts.
-    if (this.#away === before) {
-      const pauseMs = Math.min(PAUSE_MS_MAX, (before?.pauseMs ?? PAUSE_MS_MIN / 2) * 2)
-      this.#away = { untilMs: this.#settings.now() + pauseMs, pauseMs, reason }
-      if (this.#settings.urls.length > 1) this.#turn()
-    }
-    return new StoreUnavailable(reason)
+  #reached(): void {
+    this.#away = null
+    this.#misses = 0
   }
 
-  #turn(): void {
-    this.#url = (this.#url + 1) % this.#settings.urls.length
+  /** Turns to the next address; after the last of them comes a pause. */
+  #missed(reason: string): void {
+    const { urls, now } = this.#settings
+    this.#turn++
+    this.#misses++
+    if (this.#misses % urls.length === 0) {
+      const pauseMs = Math.min(PAUSE_MS_MAX, PAUSE_MS_MIN * 2 ** (this.#misses / urls.length - 1))
+      this.#away = { untilMs: now() + pauseMs, reason }
+    }
+    if (urls.length === 1) return
     for (const pool of [this.#batches, this.#reads]) void pool.end()
     this.#batches = this.#newPool(this.#settings.batchesMax)
     this.#reads = this.#newPool(this.#settings.readsMax)
+  }
+
+  /**
+   * A connection of a pool that was made after the last one broke. Those from before are likely to be broken too, and where the
+   * network swallows everything, each of them would take its time to tell.
+   */
+  async #whole(pool: Pool): Promise<PoolClient> {
+    for (;;) {
+      const client = await pool.connect()
+      if (this.#madeAt.get(client) === this.#breaks) return client
+      client.release(true)
+    }
   }
 
   #newPool(max: number): Pool {
@@ -138,12 +166,17 @@ export class Connections {
     })
     // A connection that breaks while nobody uses it is replaced when somebody does.
     pool.on('error', () => {})
+    pool.on('connect', (client) => this.#madeAt.set(client, this.#breaks))
+    pool.on('release', (error, client) => {
+      if (error && this.#madeAt.get(client) === this.#breaks) this.#breaks++
+    })
     return pool
   }
 
   #config(): ClientConfig {
+    const { urls } = this.#settings
     return {
-      connectionString: this.#settings.urls[this.#url] ?? '',
+      connectionString: urls[this.#turn % urls.length] ?? '',
       application_name: 'berth',
       connectionTimeoutMillis: CONNECT_MS_MAX,
       query_timeout: ANSWER_MS_MAX,

@@ -17,6 +17,7 @@ export interface NeighbourSettings {
 }
 
 const TELL_MS_MIN = 5
+const ANSWER_MS_MAX = 5_000
 const PAUSE_MS_MIN = 100
 const PAUSE_MS_MAX = 2_000
 
@@ -62,8 +63,14 @@ export class PostgresNeighbours implements Neighbours {
     const { leftWork, accountsChanged } = this.#toTell ?? NOTHING
     this.#toTell = null
     const payload = JSON.stringify({ from: serverId, leftWork, accountsChanged })
-    // Lost with the connection: the others look by themselves after a while.
-    await this.#client?.query('SELECT pg_notify($1, $2)', [channel, payload]).catch(() => {})
+    const client = this.#client
+    const word = {
+      text: 'SELECT pg_notify($1, $2)',
+      values: [channel, payload],
+      query_timeout: ANSWER_MS_MAX,
+    }
+    // Lost with the connection: the others look by themselves after a while. One that does not answer is given up.
+    await client?.query(word).catch(() => void client.end().catch(() => {}))
     await sleep(TELL_MS_MIN, this.#closing.signal)
   }
 

@@ -1,7 +1,9 @@
 /**
  * What became of a commit whose answer was lost. The batch's own id is inserted as a tombstone: that waits for the batch if it
  * is still on its way. If the tombstone gets the place, the batch can never commit any more; if the place is taken, the row
- * there tells whether it was committed. All of it goes over a new connection, again and again until the time is over.
+ * there tells whether it was committed. That row is written again: a primary that was killed while the batch waited for its
+ * standby has it, and the standby may not, but whoever has waited for this commit knows that the standby has both. All of it
+ * goes over a new connection, again and again until the time is over.
  */
 import type { PoolClient } from 'pg'
 import { OutcomeUnknown, StoreUnavailable } from '../port.ts'
@@ -17,10 +19,9 @@ const PAUSE_MS = 100
 const KEPT_MS = 15 * 60_000
 
 const SQL = {
-  void: prepared('INSERT INTO batch VALUES ($1, $2, true) ON CONFLICT DO NOTHING'),
-  outcome: prepared(
-    `SELECT void, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms FROM batch
-     WHERE at_ms = $1 AND id = $2`,
+  settle: prepared(
+    `INSERT INTO batch AS known VALUES ($1, $2, true) ON CONFLICT (at_ms, id) DO UPDATE SET void = known.void
+     RETURNING void, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms`,
   ),
   forget: prepared(
     'DELETE FROM batch WHERE at_ms < floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1::bigint',
@@ -62,8 +63,7 @@ async function askOutcome(
 ): Promise<{ void: boolean; now_ms: number }> {
   try {
     const flight = new Flight(client)
-    void flight.rows(SQL.void, [atMs, id])
-    const rows = flight.rows(SQL.outcome, [atMs, id])
+    const rows = flight.rows(SQL.settle, [atMs, id])
     await flight.landed()
     client.release()
     return (await rows)[0]

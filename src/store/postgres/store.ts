@@ -12,7 +12,6 @@ import {
   type Store,
   StoreConflict,
   StoreRefusesToOpen,
-  StoreUnavailable,
 } from '../port.ts'
 import { loadBatch } from './batch-load.ts'
 import { type BatchId, saveBatch } from './batch-save.ts'
@@ -61,7 +60,7 @@ export async function openPostgresStore(settings: PostgresSettings): Promise<Sto
     now: settings.schedule.now,
   })
   try {
-    const client = await firstConnection(connections, settings)
+    const client = await connections.single()
     try {
       await makeSchema(client, settings.schema)
       await migrate(client, Math.floor(settings.schedule.now()))
@@ -74,21 +73,6 @@ export async function openPostgresStore(settings: PostgresSettings): Promise<Sto
     await connections.close()
     if (error instanceof StoreRefusesToOpen) throw error
     throw new StoreRefusesToOpen(`the database cannot be opened: ${messageOf(error)}`)
-  }
-}
-
-/** Each address gets a try. */
-async function firstConnection(
-  connections: Connections,
-  { urls, schedule }: PostgresSettings,
-): Promise<Client> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await connections.single()
-    } catch (error) {
-      if (!(error instanceof StoreUnavailable) || tries >= urls.length) throw error
-      await schedule.sleep(200)
-    }
   }
 }
 
