@@ -21,6 +21,8 @@ export interface DebianPostgres {
   query(sql: string, values?: readonly unknown[]): Promise<Record<string, unknown>[]>
   /** A new standby of it, which has caught up and follows. */
   standby(): Promise<DebianPostgres>
+  /** From now on its commits wait until the standby has them on its disk. */
+  waitForStandby(): Promise<void>
   /** Holds what it sends to its standby, as a network that has stalled does. */
   stallStandby(): Promise<void>
   /** Makes a standby take changes. Resolves when it does. */
@@ -42,7 +44,7 @@ export function requireDebianPostgres(): void {
 /** Starts a new and empty PostgreSQL. */
 export async function startDebianPostgres(): Promise<DebianPostgres> {
   return start(async (data, run) => {
-    await run('initdb', '-D', data, '-U', 'postgres', '--auth=trust', '--encoding=UTF8', '--locale=C')
+    await run('initdb', '-D', data, '-U', 'postgres', '--auth=trust', '--encoding=UTF8', '--locale=C', '-N')
     await appendFile(join(data, 'postgresql.conf'), 'wal_level = replica\nsynchronous_commit = on\n')
   })
 }
@@ -119,7 +121,7 @@ async function start(fill: (data: string, run: Run) => Promise<void>): Promise<D
 function followed(
   url: string,
   query: DebianPostgres['query'],
-): Pick<DebianPostgres, 'standby' | 'stallStandby'> {
+): Pick<DebianPostgres, 'standby' | 'waitForStandby' | 'stallStandby'> {
   const senders = async () =>
     (await query("SELECT pid FROM pg_stat_replication WHERE state = 'streaming'")).map(({ pid }) =>
       Number(pid),
@@ -128,12 +130,21 @@ function followed(
     async standby() {
       const standby = await start(async (data, run) => {
         // -R: it begins as a standby of the one that it was copied from.
-        await run('pg_basebackup', '-d', url, '-D', data, '-R', '-X', 'stream', '--checkpoint=fast')
+        await run('pg_basebackup', '-d', url, '-D', data, '-R', '-X', 'stream', '--checkpoint=fast', '-N')
         // The copy has the settings of the primary. After its promotion nobody follows it: commits must not wait for somebody.
         await appendFile(join(data, 'postgresql.auto.conf'), "synchronous_standby_names = ''\n")
       })
       while ((await senders()).length === 0) await sleep(20)
       return standby
+    },
+    async waitForStandby() {
+      await query("ALTER SYSTEM SET synchronous_standby_names = '*'")
+      await query('SELECT pg_reload_conf()')
+      for (;;) {
+        const [row] = await query("SELECT count(*) AS n FROM pg_stat_replication WHERE sync_state = 'sync'")
+        if (Number(row?.n) > 0) return
+        await sleep(20)
+      }
     },
     async stallStandby() {
       for (const pid of await senders()) process.kill(pid, 'SIGSTOP')

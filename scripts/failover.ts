@@ -71,7 +71,7 @@ export async function failover(settings: FailoverSettings): Promise<FailoverResu
     ends.push(() => primary.remove())
     const standby = await primary.standby()
     ends.push(() => standby.remove())
-    if (settings.synchronous) await waitForStandbys(primary)
+    if (settings.synchronous) await primary.waitForStandby()
     say(`primary and ${settings.synchronous ? 'synchronous' : 'asynchronous'} standby are up`)
 
     const servers = await Promise.all(
@@ -116,19 +116,6 @@ export async function failover(settings: FailoverSettings): Promise<FailoverResu
     }
   } finally {
     for (const end of ends.reverse()) await end().catch((error: unknown) => say(`at the end: ${error}`))
-  }
-}
-
-/** From now on commits of `primary` wait until the standby has them on its disk. */
-async function waitForStandbys(primary: DebianPostgres): Promise<void> {
-  await primary.query("ALTER SYSTEM SET synchronous_standby_names = '*'")
-  await primary.query('SELECT pg_reload_conf()')
-  for (;;) {
-    const [row] = await primary.query(
-      "SELECT count(*) AS n FROM pg_stat_replication WHERE sync_state = 'sync'",
-    )
-    if (Number(row?.n) > 0) return
-    await sleep(20)
   }
 }
 
