@@ -8,9 +8,6 @@
  * waiting for the standby at commits, and tells how much is lost then. `-- --rounds N` does it all so many times.
  */
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -74,10 +71,12 @@ export async function failover(settings: FailoverSettings): Promise<FailoverResu
     if (settings.synchronous) await primary.waitForStandby()
     say(`primary and ${settings.synchronous ? 'synchronous' : 'asynchronous'} standby are up`)
 
-    const servers = await Promise.all(
-      Array.from({ length: SERVERS }, () => startServer([primary.url, standby.url])),
-    )
-    for (const server of servers) ends.push(() => server.end())
+    const servers: RunningServer[] = []
+    for (let n = 0; n < SERVERS; n++) {
+      const server = await startServer([primary.url, standby.url])
+      ends.push(() => server.end())
+      servers.push(server)
+    }
     await prepareInstallation(servers)
 
     const load = startLoad(servers)
@@ -126,10 +125,8 @@ interface RunningServer {
 
 /** The real program, on a free port. */
 async function startServer(databases: readonly string[]): Promise<RunningServer> {
-  // It keeps nothing there.
-  const folder = await mkdtemp(join(tmpdir(), 'berth-failover-'))
   const outer = Object.entries(process.env).filter(([name]) => !/^(BERTH_|NODE_TEST_)/.test(name))
-  const child = spawn(process.execPath, [MAIN, 'serve', '--port', '0', '--data', folder], {
+  const child = spawn(process.execPath, [MAIN, 'serve', '--port', '0'], {
     env: { ...Object.fromEntries(outer), BERTH_DATABASE: databases.join(',') },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
@@ -151,7 +148,6 @@ async function startServer(databases: readonly string[]): Promise<RunningServer>
       await ended
       clearTimeout(patience)
       process.removeListener('exit', kill)
-      await rm(folder, { recursive: true, force: true })
     },
   }
 }

@@ -16,7 +16,7 @@ export interface ConnectionSettings {
   readonly batchesMax: number
   /** Connections for reads at most. */
   readonly readsMax: number
-  /** Epoch milliseconds of this process; only for pauses. */
+  /** Milliseconds of a clock that only goes forward: one that is set back would make a pause of it. */
   readonly now: () => number
 }
 

@@ -57,7 +57,7 @@ export async function openPostgresStore(settings: PostgresSettings): Promise<Sto
     schema: settings.schema,
     batchesMax: pooled - readsMax,
     readsMax,
-    now: settings.schedule.now,
+    now: settings.stopwatch,
   })
   try {
     const client = await connections.single()
@@ -249,7 +249,7 @@ class PostgresBatch implements Batch {
     }
     const outcome = await settleOutcome(batch, {
       connect: () => connections.forBatch(),
-      now: settings.schedule.now,
+      now: settings.stopwatch,
       sleep: settings.schedule.sleep,
     })
     if (outcome === 'void') throw new StoreConflict('the connection was lost before the commit')
