@@ -27,8 +27,8 @@ export interface DebianPostgres {
   stallStandby(): Promise<void>
   /** Makes a standby take changes. Resolves when it does. */
   promote(): Promise<void>
-  /** Ends all its processes at once, as a machine that loses its power does. */
-  kill(): Promise<void>
+  /** Ends all its processes at once, as a machine that loses its power does. Returns when that was, by the stopwatch. */
+  kill(): Promise<number>
   /** Ends it, whatever state it is in, and removes its folder. */
   remove(): Promise<void>
 }
@@ -95,9 +95,11 @@ async function start(fill: (data: string, run: Run) => Promise<void>): Promise<D
     const kill = async () => {
       const segment = await sharedMemoryOf(data)
       await killAll(pid)
+      const killedMs = performance.now()
       await ended
       // What a killed one leaves behind outside its folder.
       if (segment !== null) await promisify(execFile)('ipcrm', ['-m', segment]).catch(() => {})
+      return killedMs
     }
     end = async () => {
       if (isRunning()) quit()

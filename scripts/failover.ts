@@ -86,8 +86,7 @@ export async function failover(settings: FailoverSettings): Promise<FailoverResu
       await primary.stallStandby()
       await sleep(settings.stallMs)
     }
-    const killedMs = performance.now()
-    await primary.kill()
+    const killedMs = await primary.kill()
     say('the primary is killed')
     await sleep(DECISION_MS)
     await standby.promote()

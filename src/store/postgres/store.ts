@@ -2,7 +2,7 @@
  * The store on PostgreSQL, which any number of servers share. A batch holds the rows that it may change (batch-load.ts), is
  * decided, and is saved and committed in one go (batch-save.ts): two round trips. Batches on different pools run side by side.
  */
-import type { Client, PoolClient } from 'pg'
+import type { PoolClient } from 'pg'
 import type { LoadedRows, Needs, WorkingSet } from '../../domain/working-set.ts'
 import { type ChangedRows, changedRows, loadedRows, wantedRows } from '../batch-rows.ts'
 import {
