@@ -1,12 +1,12 @@
 /**
- * The event log of a PostgreSQL database as a witness: read from front to back it has to be one legal life of each machine, and
+ * The event log of a database as a witness: read from front to back it has to be one legal life of each machine, and
  * it has to hold every call that clients were told was done, once, and none that they were told was not.
  */
 import assert from 'node:assert/strict'
 import type { EventType } from '../../src/domain/event.ts'
 import type { VmState } from '../../src/domain/vm.ts'
 import type { RecordedCall } from './history.ts'
-import { query } from './postgres-query.ts'
+import type { Row } from './postgres-query.ts'
 
 export interface LoggedEvent {
   readonly id: number
@@ -23,13 +23,9 @@ interface Data {
   readonly generation?: number
 }
 
-/** All events of a schema, in the order of their ids. */
-export async function readEvents(url: string, schema: string): Promise<LoggedEvent[]> {
-  const rows = await query(
-    url,
-    'SELECT id, at_ms, type, vm_id, user_id, request_id, data FROM event ORDER BY id',
-    schema,
-  )
+/** All events in the order of their ids; `query` asks the database. */
+export async function readEvents(query: (sql: string) => Promise<Row[]>): Promise<LoggedEvent[]> {
+  const rows = await query('SELECT id, at_ms, type, vm_id, user_id, request_id, data FROM event ORDER BY id')
   return rows.map((row) => {
     const data: Data = row.data === null ? {} : JSON.parse(String(row.data))
     const ranges = data.vms ?? (row.vm_id === null ? [] : [[Number(row.vm_id), Number(row.vm_id)] as const])

@@ -1,14 +1,14 @@
 /**
- * One fault of the real thing, from its seed to its judgement: servers on one PostgreSQL, clients at work on them, a fault that
+ * One fault of the real thing, from its seed to its judgement: servers on one database, clients at work on them, a fault that
  * begins and ends under their load, and then the question whether anything was lost, done twice, or left behind.
  */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { mulberry32 } from '../../src/provider/simulated.ts'
-import { auditPostgres } from './audit.ts'
+import { auditDatabase, auditPostgres, readDatabase } from './audit.ts'
 import { readEvents, requireLedger, requireLegalLog } from './event-log.ts'
 import { requireLinearizable, settled } from './history.ts'
-import { query } from './postgres-query.ts'
+import { query, type Row } from './postgres-query.ts'
 import { parsed, type ServerProcess, startServerProcess, until } from './server-process.ts'
 import { ADMIN, AS_ADMIN } from './test-server.ts'
 import { Traffic, userOf } from './traffic.ts'
@@ -16,11 +16,36 @@ import { Traffic, userOf } from './traffic.ts'
 /** One that was printed by a failure, to have its draws again. */
 export const SEED = Number(process.env.BERTH_TEST_SEED ?? Date.now() % 1_000_000)
 
+/** Where the servers of a trial keep what they know. */
+export interface TrialStore {
+  /** The options that each server is started with. */
+  readonly servers: readonly (readonly string[])[]
+  /** Asks the database itself. */
+  query(sql: string): Promise<Row[]>
+  /** Fails unless the database is whole. */
+  audit(): Promise<void>
+}
+
+/** A new schema of a PostgreSQL. `urls`: how each server reaches it; two of them, directly, unless given. */
+export function onPostgres(url: string, urls: readonly string[] = [url, url]): TrialStore {
+  const schema = `t_${randomBytes(6).toString('hex')}`
+  return {
+    servers: urls.map((database) => ['--database', database, '--database-schema', schema]),
+    query: (sql) => query(url, sql, schema),
+    audit: () => auditPostgres(url, schema),
+  }
+}
+
+/** One server on a data folder. */
+export function onSqlite(folder: string): TrialStore {
+  return {
+    servers: [['--data', folder]],
+    query: async (sql) => readDatabase(folder, (all) => all(sql)),
+    audit: async () => auditDatabase(folder),
+  }
+}
+
 export interface TrialSettings {
-  /** The database as the test asks it; servers too, unless they have an address of their own in `urls`. */
-  readonly url: string
-  /** How each server reaches the database; two that reach it directly, unless given. */
-  readonly urls?: readonly string[]
   readonly cleaning?: 'manual' | 'automatic'
   readonly args?: readonly string[]
   readonly clients?: number
@@ -35,10 +60,12 @@ const MACHINES = 10
 const CLIENTS = 14
 const PAUSE_MS = 3
 const PATIENCE_MS = 8_000
+/** So many changes have to be answered by each server, before the fault begins and before it counts as healed. */
+const WARM_CHANGES = 50
+const HEALED_CHANGES = 20
 
 export interface Trial {
   readonly random: () => number
-  readonly schema: string
   readonly servers: readonly Member[]
   readonly traffic: Traffic
   /** The fault: what is measured is measured from its beginning to its end. May be called more than once. */
@@ -107,25 +134,14 @@ export class Member {
   }
 }
 
-export async function startTrial(settings: TrialSettings): Promise<Trial> {
-  const {
-    url,
-    urls = [url, url],
-    cleaning = 'manual',
-    args = [],
-    clients = CLIENTS,
-    machines = MACHINES,
-  } = settings
+export async function startTrial(store: TrialStore, settings: TrialSettings = {}): Promise<Trial> {
+  const { cleaning = 'manual', args = [], clients = CLIENTS, machines = MACHINES } = settings
   const random = mulberry32(SEED)
-  const schema = `t_${randomBytes(6).toString('hex')}`
   const vmIds = Array.from({ length: machines }, (_, i) => i + 1)
   const servers: Member[] = []
-  for (const database of urls)
+  for (const own of store.servers)
     servers.push(
-      await Member.start([
-        ...['--database', database, '--database-schema', schema],
-        ...['--pool-cleaning', cleaning, '--provider-seconds-max', '1', ...args],
-      ]),
+      await Member.start([...own, '--pool-cleaning', cleaning, '--provider-seconds-max', '1', ...args]),
     )
   const [first] = servers
   assert.ok(first !== undefined)
@@ -133,7 +149,7 @@ export async function startTrial(settings: TrialSettings): Promise<Trial> {
   for (let id = 2; id < 2 + clients; id++)
     await must(201, first.call('POST', '/user', { ...AS_ADMIN, ...userOf(id) }))
   await must(201, first.call('POST', '/create_resource_pool', { ...AS_ADMIN, pool_size: machines }))
-  await until(() => isSettled(url, schema))
+  await until(() => isSettled(store))
 
   const traffic = new Traffic({
     urls: servers.map((server) => server.url),
@@ -145,13 +161,12 @@ export async function startTrial(settings: TrialSettings): Promise<Trial> {
     patienceMs: settings.patienceMs ?? PATIENCE_MS,
   })
   // Passwords are checked once; from then on it goes fast.
-  await acknowledgedByAll(traffic, performance.now(), 20)
+  await acknowledgedByAll(traffic, performance.now(), WARM_CHANGES)
 
   let beganMs = Number.POSITIVE_INFINITY
   let endedMs = 0
   return {
     random,
-    schema,
     servers,
     traffic,
     async during(fault) {
@@ -161,19 +176,19 @@ export async function startTrial(settings: TrialSettings): Promise<Trial> {
       traffic.check()
     },
     async finish() {
-      const healedMs = await acknowledgedByAll(traffic, endedMs, 20)
+      const healedMs = await acknowledgedByAll(traffic, endedMs, HEALED_CHANGES)
       await traffic.stop()
       await within60s(endedMs, 'every machine is back in the pool', async () => {
         await traffic.giveAllBack()
-        return isSettled(url, schema)
+        return isSettled(store)
       })
       assert.ok(await traffic.cycleOnEach(), 'a cycle on one of the servers')
-      await within60s(endedMs, 'every machine is back in the pool', () => isSettled(url, schema))
+      await within60s(endedMs, 'every machine is back in the pool', () => isSettled(store))
       const settledMs = performance.now()
       traffic.close()
       for (const server of servers) await server.stop()
       for (const server of servers) requireNoBug(server.log)
-      await judge(settings, schema, traffic, vmIds)
+      await judge(store, traffic, { vmIds, cleaning })
       return figures(traffic, { beganMs, endedMs, healedMs, settledMs })
     },
   }
@@ -185,13 +200,13 @@ async function must(status: number, reply: Promise<{ status: number; body: unkno
 }
 
 /** Whether every machine is ready. */
-async function isSettled(url: string, schema: string): Promise<boolean> {
-  const rows = await query(url, "SELECT count(*) AS n FROM vm WHERE state <> 'ready'", schema)
+async function isSettled(store: TrialStore): Promise<boolean> {
+  const rows = await store.query("SELECT count(*) AS n FROM vm WHERE state <> 'ready'")
   return rows[0]?.n === 0
 }
 
-/** Waits until each of the servers in use has answered some changes with success after `sinceMs`; returns when the last one first had. */
-async function acknowledgedByAll(traffic: Traffic, sinceMs: number, changes: number): Promise<number> {
+/** Waits until each of the servers in use has answered some changes after `sinceMs` with success; returns when the last one began to. */
+export async function acknowledgedByAll(traffic: Traffic, sinceMs: number, changes: number): Promise<number> {
   return until(() => {
     traffic.check()
     const firsts = traffic.servers.map((server) =>
@@ -218,19 +233,18 @@ function requireNoBug(log: readonly string[]): void {
 }
 
 async function judge(
-  { url, cleaning = 'manual' }: TrialSettings,
-  schema: string,
+  store: TrialStore,
   { calls }: Traffic,
-  vmIds: readonly number[],
+  machines: { readonly vmIds: readonly number[]; readonly cleaning: 'manual' | 'automatic' },
 ): Promise<void> {
-  await auditPostgres(url, schema)
-  const events = await readEvents(url, schema)
+  await store.audit()
+  const events = await readEvents(store.query)
   requireLegalLog(events)
   const found = requireLedger(calls, events)
   // What the clients alone can tell, and then with what the database says of calls that were not answered.
-  requireLinearizable(calls, { vmIds, cleaning })
+  requireLinearizable(calls, machines)
   const known = settled(calls, (requestId) => found.get(requestId), performance.now())
-  requireLinearizable(known, { vmIds, cleaning })
+  requireLinearizable(known, machines)
 }
 
 interface Times {
