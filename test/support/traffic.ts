@@ -4,6 +4,7 @@
  * answered asks what it holds, as somebody would, and goes on from there. Every call is written down as history.ts wants it.
  */
 import { Agent } from 'node:http'
+import { after } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Outcome, Place, RecordedCall } from './history.ts'
 import { type RawReply, rawRequest } from './raw-request.ts'
@@ -40,6 +41,13 @@ type Sent =
   | { readonly outcome: 'done' | 'refused' | 'unavailable'; readonly body: Readonly<Record<string, unknown>> }
   | { readonly outcome: 'unknown' }
 
+const atWork = new Set<Traffic>()
+
+// A trial that failed leaves its clients at work, and the test would never end.
+after(() => {
+  for (const traffic of atWork) traffic.close()
+})
+
 export class Traffic {
   readonly calls: RecordedCall[] = []
   /** What 503 said, and how often. */
@@ -58,6 +66,7 @@ export class Traffic {
       { length: settings.clients },
       (_, i) => new TrafficClient(this, settings, 2 + i),
     )
+    atWork.add(this)
     this.#running = Promise.all(
       this.#clients.map(async (client) => {
         while (!this.#stopping) await client.step()
@@ -118,6 +127,8 @@ export class Traffic {
   }
 
   close(): void {
+    this.#stopping = true
+    atWork.delete(this)
     for (const client of this.#clients) client.close()
   }
 }
