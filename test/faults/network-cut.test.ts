@@ -40,7 +40,6 @@ describe(`one of two servers is cut off from PostgreSQL under load (seed ${SEED}
     const line = await started.finish()
     assert.ok(gapMs < GAP_MS_MAX, `the other server stood still for ${gapMs} ms`)
     context.diagnostic(`${line}; longest gap of the other server ${Math.round(gapMs)} ms`)
-    await network.close()
   }
 
   it('connections are reset and refused for 4 s', (context) =>

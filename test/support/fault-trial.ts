@@ -261,7 +261,7 @@ function figures(traffic: Traffic, { beganMs, endedMs, healedMs, settledMs }: Ti
   const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`
   const during = traffic
     .acknowledgedMs()
-    .filter((atMs) => atMs >= beganMs)
+    .filter((atMs) => atMs >= beganMs && atMs <= Math.max(endedMs, healedMs))
     .sort((a, b) => a - b)
   const refused = [...traffic.refusals.values()].reduce((sum, n) => sum + n, 0)
   return [

@@ -4,7 +4,8 @@
  * and nobody is told; what was sent arrives late once it is healed, as TCP has it), or to delay.
  */
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { after } from 'node:test'
 
 export interface TcpProxy {
   readonly port: number
@@ -33,11 +34,20 @@ export interface TcpProxy {
 export type Direction = 'toServer' | 'toClient'
 const DIRECTIONS: readonly Direction[] = ['toServer', 'toClient']
 
+const listening = new Set<Server>()
+const links = new Set<Link>()
+
+// What a test that failed has left open would keep it from ending.
+after(() => {
+  for (const server of listening) server.close()
+  for (const link of links) link.reset()
+})
+
 export async function startProxy(target: {
   readonly host: string
   readonly port: number
 }): Promise<TcpProxy> {
-  const links = new Set<Link>()
+  const own = new Set<Link>()
   const delayMs = { toServer: 0, toClient: 0 }
   const swallowing = new Set<Direction>()
   let isCut = false
@@ -53,20 +63,25 @@ export async function startProxy(target: {
       delayMs,
       isSwallowed: (direction) => swallowing.has(direction),
       cutAt: (piece) => decide(piece),
-      ended: () => links.delete(link),
+      ended() {
+        own.delete(link)
+        links.delete(link)
+      },
     })
+    own.add(link)
     links.add(link)
   })
+  listening.add(server)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
 
   const reset = () => {
-    for (const link of links) link.reset()
+    for (const link of own) link.reset()
   }
   return {
     port: (server.address() as AddressInfo).port,
     get open() {
-      return links.size
+      return own.size
     },
     cut() {
       isCut = true
@@ -87,10 +102,11 @@ export async function startProxy(target: {
       swallowing.clear()
       decide = () => null
       for (const direction of DIRECTIONS) delayMs[direction] = 0
-      for (const link of links) link.flush()
+      for (const link of own) link.flush()
     },
     async close() {
       reset()
+      listening.delete(server)
       server.close()
       await once(server, 'close')
     },

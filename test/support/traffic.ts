@@ -139,6 +139,8 @@ class TrafficClient {
   readonly #userId: number
   readonly #agents: readonly Agent[]
   readonly #avoidUntilMs: number[]
+  /** Half of the clients stay with one server, whatever it does; the others ask now this one, now that. */
+  readonly #home: number | null
   /** Machines that it holds, and machines that it gave back and has to bring back to the pool. */
   #held = new Set<number>()
   readonly #aside = new Set<number>()
@@ -151,6 +153,7 @@ class TrafficClient {
     this.#userId = userId
     this.#agents = settings.urls.map(() => new Agent({ keepAlive: true, maxSockets: 1 }))
     this.#avoidUntilMs = settings.urls.map(() => 0)
+    this.#home = userId % 2 === 0 ? (userId / 2) % settings.urls.length : null
   }
 
   async step(): Promise<void> {
@@ -189,10 +192,11 @@ class TrafficClient {
     for (const agent of this.#agents) agent.destroy()
   }
 
-  /** One of those that did not fail just now, if there is one. */
+  /** Its own, if it has one that is in use; else one of those that did not fail just now, if there is one. */
   #pickServer(): number {
     const nowMs = performance.now()
     const { servers } = this.#traffic
+    if (this.#home !== null && servers.includes(this.#home)) return this.#home
     const good = servers.filter((server) => (this.#avoidUntilMs[server] ?? 0) <= nowMs)
     const from = good.length > 0 ? good : servers
     return from[Math.floor(this.#settings.random() * from.length)] ?? 0
