@@ -107,6 +107,8 @@ describe(`the disk is full under load (seed ${SEED})`, () => {
       await fill(disk, async () => {
         await until(() => traffic.refusals.size > 0)
         await sleep(FULL_MS)
+        if (postgres.isRunning())
+          for (const server of servers) assert.equal((await server.call('GET', '/vmdetails')).status, 200)
       })
       // What its supervisor would do.
       if (!postgres.isRunning()) {

@@ -51,21 +51,27 @@ describe(`one of two servers is cut off from PostgreSQL under load (seed ${SEED}
       network.heal()
     }))
 
-  for (const seconds of [8, 25])
-    it(`nothing arrives any more for ${seconds} s, and what was sent arrives late`, (context) =>
+  const SWALLOWED = [
+    { what: 'nothing arrives any more', seconds: 8, direction: undefined },
+    { what: 'nothing arrives any more', seconds: 25, direction: undefined },
+    { what: 'the database hears and is not heard', seconds: 25, direction: 'toClient' },
+  ] as const
+  for (const { what, seconds, direction } of SWALLOWED)
+    it(`${what} for ${seconds} s, from the middle of a commit on, and what was sent arrives late`, (context) =>
       // Clients wait until the server has given up.
       trial(context, { patienceMs: 40_000 }, async (_, network) => {
-        network.swallow()
+        let isCommitting = false
+        network.cutAt((piece) => {
+          if (!isCommitting && piece.includes('COMMIT')) {
+            isCommitting = true
+            network.swallow(direction)
+          }
+          return null
+        })
+        await until(() => isCommitting)
         await sleep(seconds * 1_000)
         network.heal()
       }))
-
-  it('answers are swallowed for 8 s: the database does what nobody hears of', (context) =>
-    trial(context, { patienceMs: 40_000 }, async (_, network) => {
-      network.swallow('toClient')
-      await sleep(8_000)
-      network.heal()
-    }))
 
   it(`commits are cut off ${LOST_ANSWERS} times, half of them before their answer and half in the middle`, (context) =>
     trial(context, {}, async ({ random, traffic }, network) => {

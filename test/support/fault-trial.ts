@@ -75,7 +75,7 @@ export interface Trial {
 }
 
 /** One of the servers, which can be killed and started again at the same place. */
-export class Member {
+class Member {
   readonly #args: readonly string[]
   #process: ServerProcess
   readonly #before: string[] = []

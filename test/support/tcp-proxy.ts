@@ -20,7 +20,8 @@ export interface TcpProxy {
   /** Passes bytes on later. */
   delay(ms: number, direction?: Direction): void
   /**
-   * Cuts single connections in the middle of what the client sends: called with each piece, it tells how. Until `heal`.
+   * Cuts single connections in the middle of what the client sends: called with each piece, it tells how. It may as well have
+   * the network swallow, from that piece on. Until `heal`.
    * - answer: the piece is passed on whole, and the client is cut off before any answer.
    * - piece: only the first half of the piece is passed on, then both sides are cut off.
    */
@@ -31,7 +32,7 @@ export interface TcpProxy {
 }
 
 /** toServer: what the client sends; toClient: what the server answers. */
-export type Direction = 'toServer' | 'toClient'
+type Direction = 'toServer' | 'toClient'
 const DIRECTIONS: readonly Direction[] = ['toServer', 'toClient']
 
 const listening = new Set<Server>()
@@ -160,11 +161,11 @@ class Link {
   #arrived(direction: Direction, piece: Buffer | 'end'): void {
     const { delayMs, isSwallowed, cutAt } = this.#settings
     if (this.#isOver) return
-    if (isSwallowed(direction) || this.#held[direction].length > 0) {
+    const cut = direction === 'toServer' && piece !== 'end' ? cutAt(piece) : null
+    if (cut === null && (isSwallowed(direction) || this.#held[direction].length > 0)) {
       this.#held[direction].push(piece)
       return
     }
-    const cut = direction === 'toServer' && piece !== 'end' ? cutAt(piece) : null
     if (cut !== null && piece !== 'end') {
       this.#isOver = true
       this.#client.resetAndDestroy()
