@@ -83,7 +83,10 @@ describe(`one of two servers is cut off from PostgreSQL under load (seed ${SEED}
           isCut = true
           return lost % 2 === 0 ? 'answer' : 'piece'
         })
-        await until(() => isCut)
+        await until(() => {
+          traffic.check()
+          return isCut
+        })
         lost++
         await sleep(60 * random())
         if (lost % 10 === 0) await acknowledgedByAll(traffic, performance.now(), 3)

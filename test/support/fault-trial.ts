@@ -171,9 +171,13 @@ export async function startTrial(store: TrialStore, settings: TrialSettings = {}
     traffic,
     async during(fault) {
       beganMs = Math.min(beganMs, performance.now())
-      await fault()
+      try {
+        await fault()
+      } finally {
+        // What a client met explains more than what was waited for in vain.
+        traffic.check()
+      }
       endedMs = performance.now()
-      traffic.check()
     },
     async finish() {
       const healedMs = await acknowledgedByAll(traffic, endedMs, HEALED_CHANGES)
