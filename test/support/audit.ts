@@ -8,8 +8,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { countUp, type Tally } from '../../src/domain/pool.ts'
 import type { VmState } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES, type VmType } from '../../src/domain/vm-type.ts'
-
-type Row = Readonly<Record<string, string | number | null>>
+import { type Row, snapshot } from './postgres-query.ts'
 
 /** Reads the database in a data folder, with one statement or several. */
 export function readDatabase<T>(folder: string, read: (all: (sql: string) => Row[]) => T): T {
@@ -25,10 +24,10 @@ export function readDatabase<T>(folder: string, read: (all: (sql: string) => Row
 export function auditDatabase(folder: string): void {
   readDatabase(folder, (all) => {
     assert.deepEqual(all('PRAGMA integrity_check').map(Object.values), [['ok']])
+    assert.deepEqual(all('PRAGMA foreign_key_check'), [], 'rows that point at nothing')
     // A reset clears the log, and its ids go on, so that nobody who has read up to an id takes an old one for new.
     const [first] = all('SELECT type FROM event ORDER BY id LIMIT 1')
     const isAfterReset = first?.type === 'installation.reset'
-    assert.deepEqual(all('PRAGMA foreign_key_check'), [], 'rows that point at nothing')
     assert.deepEqual(
       all('SELECT min(id) AS first, count(*) - (max(id) - min(id) + 1) AS missing FROM event').map(
         ({ first, missing }) => ({ first: isAfterReset ? 1 : (first ?? 1), missing: missing ?? 0 }),
@@ -36,56 +35,72 @@ export function auditDatabase(folder: string): void {
       [{ first: 1, missing: 0 }],
       'event ids have a gap, or do not begin at 1',
     )
-    assert.deepEqual(
-      all('SELECT vm_id, generation, user_id FROM lease WHERE ended_at_ms IS NULL ORDER BY vm_id'),
-      all(
-        `SELECT id AS vm_id, generation, holder_id AS user_id FROM vm
-         WHERE holder_id IS NOT NULL OR state = 'leased' ORDER BY id`,
-      ),
-      'open leases and holders of machines differ',
-    )
-    assert.deepEqual(
-      all(
-        `SELECT * FROM (
-           SELECT vm_id, generation, from_ms, user_id,
-             row_number() OVER one AS n, lag(ended_at_ms, 1, 0) OVER one AS before_ended_ms
-           FROM lease WINDOW one AS (PARTITION BY vm_id ORDER BY generation))
-         WHERE generation <> n OR before_ended_ms IS NULL OR before_ended_ms > from_ms`,
-      ),
-      [],
-      'a lease of a machine began before the one before it ended, or a generation is missing',
-    )
-    assert.deepEqual(
-      all(
-        `SELECT (SELECT count(*) FROM lease) - (SELECT count(*) FROM event WHERE type = 'vm.checked_out') AS began,
-           (SELECT count(*) FROM lease WHERE ended_at_ms IS NOT NULL)
-             - (SELECT count(*) FROM event WHERE type = 'vm.checked_in') AS ended`,
-      ).map((row) => ({ ...row })),
-      [{ began: 0, ended: 0 }],
-      'leases and the events that tell of them differ in number',
-    )
-    for (const { id, tally } of all('SELECT id, tally FROM pool')) {
-      const counted: Tally = {}
-      for (const { type, state, n } of all(
-        `SELECT type, state, count(*) AS n FROM vm WHERE pool_id = ${id} GROUP BY type, state`,
-      ))
-        countUp(counted, type as VmType, state as VmState, Number(n))
-      assert.deepEqual(
-        withoutZeros(JSON.parse(String(tally)) as Tally),
-        withoutZeros(counted),
-        `the tally of pool ${id} and its machines`,
-      )
-    }
-    assert.deepEqual(
-      all(
-        `SELECT * FROM installation WHERE next_vm_id <= (SELECT coalesce(max(id), 0) FROM vm)
-           OR next_user_id <= (SELECT coalesce(max(id), 0) FROM user)
-           OR next_pool_id <= (SELECT coalesce(max(id), 0) FROM pool)`,
-      ),
-      [],
-      'an id that is in use would be given again',
-    )
+    judge((what) => all(QUESTIONS[what]))
   })
+}
+
+/** The same of a schema of a PostgreSQL database: all of it as of one moment. */
+export async function auditPostgres(url: string, schema: string): Promise<void> {
+  const names = Object.keys(QUESTIONS) as Question[]
+  const answers = await snapshot(
+    url,
+    schema,
+    names.map((name) => QUESTIONS[name]),
+  )
+  judge((what) => answers[names.indexOf(what)] ?? [])
+}
+
+/** Asked of either database. */
+const QUESTIONS = {
+  openLeases: 'SELECT vm_id, generation, user_id FROM lease WHERE ended_at_ms IS NULL ORDER BY vm_id',
+  held: `SELECT id AS vm_id, generation, holder_id AS user_id FROM vm
+    WHERE holder_id IS NOT NULL OR state = 'leased' ORDER BY id`,
+  brokenLeases: `SELECT * FROM (
+      SELECT vm_id, generation, from_ms, user_id,
+        row_number() OVER one AS n, lag(ended_at_ms, 1, 0) OVER one AS before_ended_ms
+      FROM lease WINDOW one AS (PARTITION BY vm_id ORDER BY generation)) AS numbered
+    WHERE generation <> n OR before_ended_ms IS NULL OR before_ended_ms > from_ms`,
+  wrongGenerations: `SELECT vm.id, vm.generation, count(lease.vm_id) AS leases
+    FROM vm LEFT JOIN lease ON lease.vm_id = vm.id GROUP BY vm.id, vm.generation HAVING vm.generation <> count(lease.vm_id)`,
+  unmatchedLeases: `SELECT (SELECT count(*) FROM lease) - (SELECT count(*) FROM event WHERE type = 'vm.checked_out') AS began,
+      (SELECT count(*) FROM lease WHERE ended_at_ms IS NOT NULL)
+        - (SELECT count(*) FROM event WHERE type = 'vm.checked_in') AS ended`,
+  strays: `SELECT 'vm of no pool' AS what, id FROM vm WHERE pool_id NOT IN (SELECT id FROM pool)
+    UNION ALL SELECT 'vm of no holder', id FROM vm WHERE holder_id NOT IN (SELECT id FROM "user")
+    UNION ALL SELECT 'lease of no user', vm_id FROM lease WHERE user_id NOT IN (SELECT id FROM "user")`,
+  pools: 'SELECT id, tally FROM pool',
+  counts: 'SELECT pool_id, type, state, count(*) AS n FROM vm GROUP BY pool_id, type, state',
+  idsGivenAgain: `SELECT * FROM installation WHERE next_vm_id <= (SELECT coalesce(max(id), 0) FROM vm)
+      OR next_user_id <= (SELECT coalesce(max(id), 0) FROM "user")
+      OR next_pool_id <= (SELECT coalesce(max(id), 0) FROM pool)`,
+} as const
+type Question = keyof typeof QUESTIONS
+
+function judge(answer: (what: Question) => Row[]): void {
+  assert.deepEqual(answer('openLeases'), answer('held'), 'open leases and holders of machines differ')
+  assert.deepEqual(
+    answer('brokenLeases'),
+    [],
+    'a lease of a machine began before the one before it ended, or a generation is missing',
+  )
+  assert.deepEqual(answer('wrongGenerations'), [], 'a machine has another generation than it has had leases')
+  assert.deepEqual(
+    answer('unmatchedLeases').map((row) => ({ ...row })),
+    [{ began: 0, ended: 0 }],
+    'leases and the events that tell of them differ in number',
+  )
+  assert.deepEqual(answer('strays'), [], 'rows that point at nothing')
+  for (const { id, tally } of answer('pools')) {
+    const counted: Tally = {}
+    for (const { pool_id, type, state, n } of answer('counts'))
+      if (pool_id === id) countUp(counted, type as VmType, state as VmState, Number(n))
+    assert.deepEqual(
+      withoutZeros(JSON.parse(String(tally)) as Tally),
+      withoutZeros(counted),
+      `the tally of pool ${id} and its machines`,
+    )
+  }
+  assert.deepEqual(answer('idsGivenAgain'), [], 'an id that is in use would be given again')
 }
 
 function withoutZeros(tally: Tally): Record<string, number> {

@@ -16,6 +16,8 @@ interface RawRequest {
   readonly body?: string | undefined
   /** false: over a connection of its own. */
   readonly agent?: Agent | false
+  /** How long the server may be silent; 15 s unless given. */
+  readonly silenceMsMax?: number
 }
 
 /** A server that is silent for so long has forgotten the request. */
@@ -24,7 +26,7 @@ const SILENCE_MS_MAX = 15_000
 /** Sends a request as it is given, without anything of its own but Host and Content-Length. */
 export function rawRequest(
   url: string,
-  { method, path, headers, body, agent }: RawRequest,
+  { method, path, headers, body, agent, silenceMsMax = SILENCE_MS_MAX }: RawRequest,
 ): Promise<RawReply> {
   const { hostname, port } = new URL(url)
   const length: Record<string, number> =
@@ -38,7 +40,7 @@ export function rawRequest(
       headers: { ...length, ...headers },
       ...(agent === undefined ? {} : { agent }),
     })
-    sent.setTimeout(SILENCE_MS_MAX, () => sent.destroy(new Error(`silence for ${SILENCE_MS_MAX} ms`)))
+    sent.setTimeout(silenceMsMax, () => sent.destroy(new Error(`silence for ${silenceMsMax} ms`)))
     sent.once('error', reject)
     sent.once('response', (reply) => {
       const chunks: Buffer[] = []
