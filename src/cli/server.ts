@@ -11,7 +11,7 @@ import { simulatedProvider } from '../provider/simulated.ts'
 import { type Berth, openBerth } from '../service/berth.ts'
 import { LANE_SETTINGS, type LaneSettings } from '../service/lane.ts'
 import type { Schedule } from '../service/schedule.ts'
-import type { Store } from '../store/port.ts'
+import { type Store, StoreUnavailable } from '../store/port.ts'
 import { openPostgresStore } from '../store/postgres/store.ts'
 import { openSqliteStore } from '../store/sqlite/store.ts'
 import { startWorkers } from '../worker/workers.ts'
@@ -99,6 +99,7 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     // One that the operator chose need not be told.
     if (setupCode !== null && settings.setupCode === null) options.tellSetupCode?.(setupCode)
   }
+  const outage = new Outage(log)
   let berth: Berth | undefined
   const metrics = createMetrics({ reads: () => store.reads, waiting: () => berth?.waiting() ?? 0 })
   berth = await openBerth({
@@ -114,8 +115,13 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     },
     allowReset: settings.allowReset,
     hashesMax: HASHES_MAX,
-    measured: (batch) => metrics.batch(batch),
-    failed: (command, error) => log.error({ command: command?.kind, err: error }, 'a command failed'),
+    measured(batch) {
+      outage.over()
+      metrics.batch(batch)
+    },
+    failed(command, error) {
+      if (!outage.isOne(error)) log.error({ command: command?.kind, err: error }, 'a command failed')
+    },
   })
   const simulated = simulatedProvider({
     seed: settings.simulatedSeed,
@@ -144,7 +150,9 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     schedule,
     providers: new Map([[simulated.name, simulated]]),
     callMsMax: settings.providerSecondsMax * 1_000,
-    failed: (name, error) => log.error({ worker: name, err: error }, 'a worker failed; it goes on'),
+    failed(name, error) {
+      if (!outage.isOne(error)) log.error({ worker: name, err: error }, 'a worker failed; it goes on')
+    },
   })
   return {
     berth,
@@ -160,6 +168,30 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
       await berth.close()
       await store.close()
     },
+  }
+}
+
+/** Tells once that the store is away, and once that it is back: everybody who meets it would tell it again and again. */
+class Outage {
+  readonly #log: Logger
+  #away = false
+
+  constructor(log: Logger) {
+    this.#log = log
+  }
+
+  /** True when `error` says that the store is away; it has been told then. */
+  isOne(error: unknown): boolean {
+    if (!(error instanceof StoreUnavailable)) return false
+    if (!this.#away) this.#log.warn({ reason: error.message }, 'the store is away: calls are answered 503')
+    this.#away = true
+    return true
+  }
+
+  /** Something was committed. */
+  over(): void {
+    if (this.#away) this.#log.info('the store is back')
+    this.#away = false
   }
 }
 
