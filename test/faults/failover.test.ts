@@ -32,7 +32,7 @@ describe('failover', () => {
     try {
       standby = await primary.standby()
       await primary.waitForStandby()
-      const server = await startServerProcess({ env: { BERTH_DATABASE: primary.url } })
+      const server = await startServerProcess({ args: ['--database', primary.url] })
       assert.equal((await server.call('POST', '/user', ADMIN)).status, 201)
       assert.equal(
         (await server.call('POST', '/create_resource_pool', { ...AS_ADMIN, pool_size: 3 })).status,
