@@ -2,8 +2,8 @@
  * PostgreSQL 15 as Debian packages it, with its own tools (initdb, pg_basebackup, pg_ctl): a primary, a standby that follows
  * it, and what happens to them. Each in a folder of its own, on a free port of 127.0.0.1; root runs them as the user postgres.
  */
-import { execFile, spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { execFile, spawn, spawnSync } from 'node:child_process'
+import { existsSync, rmSync } from 'node:fs'
 import { appendFile, chmod, chown, mkdtemp, open, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -58,11 +58,20 @@ async function start(fill: (data: string, run: Run) => Promise<void>): Promise<D
   await chmod(folder, 0o700)
   if (owner.uid !== undefined && owner.gid !== undefined) await chown(folder, owner.uid, owner.gid)
   const data = join(folder, 'data')
+  let end = async () => {}
+  // It goes with whoever started it, also when that one is not left the time to remove it.
+  const leave = () => {
+    const stop = ['stop', '-D', data, '-m', 'immediate', '-t', '5']
+    // It fails when nothing runs there.
+    spawnSync(join(BIN, 'pg_ctl'), stop, { ...owner, cwd: folder, stdio: 'ignore' })
+    rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 20 })
+  }
+  process.once('exit', leave)
   const run: Run = (program, ...args) =>
     promisify(execFile)(join(BIN, program), args, { ...owner, cwd: folder, timeout: START_MS_MAX })
-  let end = async () => {}
   const remove = async () => {
     await end()
+    process.removeListener('exit', leave)
     await rm(folder, { recursive: true, force: true, maxRetries: 10 })
   }
   try {
@@ -87,10 +96,7 @@ async function start(fill: (data: string, run: Run) => Promise<void>): Promise<D
     const pid = child.pid ?? 0
     const isRunning = () => child.exitCode === null && child.signalCode === null
     const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
-    // Whoever starts it has to end, and then it ends too.
     const quit = () => process.kill(pid, 'SIGQUIT')
-    process.once('exit', quit)
-    void ended.then(() => process.removeListener('exit', quit))
     await output.close()
     const kill = async () => {
       const segment = await sharedMemoryOf(data)
