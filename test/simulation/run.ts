@@ -93,9 +93,7 @@ export async function simulate(settings: RunSettings): Promise<RunResult> {
 
   const rejected = (error: unknown) => promises.broken('no-bug', `nobody caught: ${textOf(error)}`)
   process.on('unhandledRejection', rejected)
-  // Aborting makes an exception with a stack each time, and nobody reads it.
-  const { stackTraceLimit } = Error
-  if (!settings.traced) Error.stackTraceLimit = 0
+  const restoreAborts = cheapAborts()
   let steps = 0
   const clients = new Clients(world, clientCount)
   try {
@@ -123,7 +121,7 @@ export async function simulate(settings: RunSettings): Promise<RunResult> {
     promises.broken(textOf(error).includes('deadlock') ? 'deadlock' : 'no-bug', textOf(error))
   } finally {
     process.off('unhandledRejection', rejected)
-    Error.stackTraceLimit = stackTraceLimit
+    restoreAborts()
     if (database instanceof SqliteDatabase) await database.close().catch(() => {})
   }
   return {
@@ -137,6 +135,21 @@ export async function simulate(settings: RunSettings): Promise<RunResult> {
     counts: promises.counts,
     lines,
     hash: createHash('sha256').update(lines.join('\n')).digest('hex').slice(0, 16),
+  }
+}
+
+/**
+ * Aborting without a reason makes an exception with a stack, which takes as long as all else in a step, and nobody looks at it.
+ * Returns what puts things back.
+ */
+function cheapAborts(): () => void {
+  const { prototype } = AbortController
+  const { abort } = prototype
+  prototype.abort = function (reason: unknown = 'over') {
+    abort.call(this, reason)
+  }
+  return () => {
+    prototype.abort = abort
   }
 }
 
