@@ -304,7 +304,7 @@ class Chaos {
 
 /** No more faults: clocks are right, one server is left, and it has to bring everything to rest. */
 async function settle(world: World, clients: Clients): Promise<void> {
-  const { choices, scheduler, promises, database, hosts } = world
+  const { choices, scheduler, promises, database, hosts, machines } = world
   choices.calm = true
   promises.note(() => 'the faults stop; one server is left')
   const survivors = hosts.filter(({ server }) => server !== null && server.berth !== null)
@@ -324,6 +324,7 @@ async function settle(world: World, clients: Clients): Promise<void> {
   const restless = (): string | null => {
     const unsettled = promises.unsettled()
     if (unsettled !== null) return unsettled
+    if (machines.acting > 0) return 'a provider is still acting'
     const { owed } = clients
     if (owed.length > 0)
       return `the calls ${owed.map(({ requestId }) => requestId).join(', ')} were never answered`
@@ -342,8 +343,9 @@ async function settle(world: World, clients: Clients): Promise<void> {
       return false
     }
     // Sweeps look every second; until something is due there is nothing for them to see.
-    const dueMs = promises.nextDueAtMs()
-    scheduler.nowMs = Math.max(nextMs, Math.min(dueMs ?? nextMs, nextMs + SLEEP_MS_MAX, endsMs))
+    const somethingMs = Math.min(promises.nextDueAtMs() ?? endsMs, scheduler.nextDeedMs ?? endsMs)
+    const isAny = somethingMs < endsMs
+    scheduler.nowMs = isAny ? Math.max(nextMs, Math.min(somethingMs, nextMs + SLEEP_MS_MAX)) : nextMs
     return true
   })
   if (promises.breach !== null) return
