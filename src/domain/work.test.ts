@@ -304,6 +304,39 @@ describe('work that failed', () => {
     assert.deepEqual(world.tables.events, [])
   })
 
+  describe('while its provider may still act', () => {
+    const acting = (attempts = 1) => busy(1, 'maintenance', { attempts, busyUntilMs: NOW_MS + CLAIM_MS })
+    const still = { ...failed(1, 2), acting: true } as WorkResult
+
+    it('is not due before that is over', () => {
+      const world = new World({ vms: [acting()] })
+      accepted(world.run(report('maintenance', still)))
+      const { dueAtMs, busyUntilMs, failure } = world.vm(1)
+      assert.deepEqual([dueAtMs, busyUntilMs, failure], [NOW_MS + CLAIM_MS, NOW_MS + CLAIM_MS, 'no disk'])
+    })
+
+    it('is reported once', () => {
+      for (const result of [still, { ...failed(1, 2), interrupted: 'acting' } as WorkResult]) {
+        const world = new World({ vms: [acting(3)] })
+        accepted(world.run(report('maintenance', result)))
+        const before = world.vm(1)
+        assert.deepEqual(accepted(world.run(report('maintenance', result))), { accepted: 0, late: 1 })
+        assert.deepEqual(world.vm(1), before)
+      }
+    })
+
+    it('and was the last try leaves a failed machine that is not touched before that is over', () => {
+      const world = new World({
+        vms: [acting(ATTEMPTS_MAX)],
+        pools: [aPool({ cleaning: 'automatic', target: 1 })],
+      })
+      accepted(world.run(report('maintenance', still)))
+      assert.equal(world.vm(1).state, 'failed')
+      accepted(world.run({ kind: 'maintain', actor: ADMIN, vmId: 1, step: 'retry', requestId: 'r' }))
+      assert.deepEqual([world.vm(1).state, world.vm(1).dueAtMs], ['maintenance', NOW_MS + CLAIM_MS])
+    })
+  })
+
   it('of one machine leaves those beside it ready', () => {
     const world = new World({ vms: [busy(1, 'maintenance'), busy(2, 'maintenance')] })
     accepted(world.run(report('maintenance', failed(1, 2), ok(2, 2))))

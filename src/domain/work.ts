@@ -102,6 +102,8 @@ export type WorkResult =
        * as a try. ended: nothing acts on the machine any more; acting: something may, until the claim has run out.
        */
       readonly interrupted?: 'ended' | 'acting'
+      /** True when something may still act on the machine, until the claim has run out: it did not answer in time, say. */
+      readonly acting?: true
     }
 
 export interface ReportWork {
@@ -143,12 +145,14 @@ export const reportWork: Rule<ReportWork, { accepted: number; late: number }> = 
       } else if (result.interrupted === 'ended') {
         vms.push({ ...vm, dueAtMs: view.nowMs, attempts: vm.attempts - 1 })
       } else if (result.interrupted === 'acting') {
-        vms.push({ ...reported, attempts: reported.attempts - 1 })
+        vms.push({ ...stillActing(reported), attempts: reported.attempts - 1 })
       } else if (allows(vm.state, 'giveUp') && (result.permanent || vm.attempts >= ATTEMPTS_MAX)) {
-        vms.push(move(vm, 'giveUp', { failure: result.failure }))
+        vms.push(move(result.acting ? reported : vm, 'giveUp', { failure: result.failure }))
         failed.push(gaveUp(vm, result.failure))
       } else {
-        vms.push({ ...vm, dueAtMs: view.nowMs + pauseMs(vm.attempts), failure: result.failure })
+        const left = result.acting ? stillActing(reported) : vm
+        const dueAtMs = Math.max(view.nowMs + pauseMs(vm.attempts), left.busyUntilMs ?? 0)
+        vms.push({ ...left, dueAtMs, failure: result.failure })
         const data = { failure: result.failure, attempt: vm.attempts }
         failed.push({ type: 'vm.work_failed', actorId: null, poolId: vm.poolId, vmId: vm.id, data })
       }
@@ -184,6 +188,11 @@ function finished(
     power: 'running',
     ...(made === undefined ? {} : { name: made.name, address: made.address }),
   })
+}
+
+/** A machine whose worker has let go while its provider may still act: nobody else does before that is over, and it is reported. */
+function stillActing(vm: Vm): Vm {
+  return { ...vm, claim: vm.claim + 1 }
 }
 
 function gaveUp(vm: Vm, failure: string): NewEvent {

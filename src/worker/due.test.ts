@@ -283,7 +283,7 @@ describe('a provider that fails', () => {
 })
 
 describe('a provider that does not answer as it should', () => {
-  it('hangs: its time is over after the limit, it is told so, and the machine is tried again', async () => {
+  it('hangs: its time is over after the limit, it is told so, and the machine is tried again when its claim is over', async () => {
     const world = await aWorld((_verb, nth) => (nth === 0 ? 'hang' : 'ok'))
     world.workers()
     await world.pool()
@@ -292,12 +292,24 @@ describe('a provider that does not answer as it should', () => {
     await world.clock.advance(1)
     assert.equal(world.calls[0]?.signal.aborted, true)
     assert.equal(await world.state(1), 'provisioning')
-    await world.clock.advance(1_000)
-    assert.deepEqual(world.times('make'), [0, CALL_MS_MAX + 1_000])
+    // It may still be acting: who comes sooner acts beside it.
+    await world.clock.advance(CLAIM_MS - CALL_MS_MAX - 1)
+    assert.deepEqual(world.times('make'), [0])
+    await world.clock.advance(1)
+    assert.deepEqual(world.times('make'), [0, CLAIM_MS])
     assert.equal(await world.state(1), 'ready')
     assert.deepEqual(await world.told('vm.work_failed'), [
       { failure: `no answer from the provider within ${CALL_MS_MAX} ms`, attempt: 1 },
     ])
+  })
+
+  it('ends soon after its time is over: the machine is tried again after the usual pause', async () => {
+    const world = await aWorld((_verb, nth) => (nth === 0 ? { afterMs: CALL_MS_MAX + 500 } : 'ok'))
+    world.workers()
+    await world.pool()
+    await world.clock.advance(CALL_MS_MAX + 1_500)
+    assert.deepEqual(world.times('make'), [0, CALL_MS_MAX + 1_500])
+    assert.equal(await world.state(1), 'ready')
   })
 
   it('rejects: that is a failure of every machine of the call', async () => {

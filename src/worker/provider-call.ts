@@ -9,7 +9,7 @@ import type { WorkResult, WorkState } from '../domain/work.ts'
 import type { MachineRef, MadeMachine, Outcome, Provider } from '../provider/port.ts'
 import type { Schedule } from '../service/schedule.ts'
 
-/** How long a stop waits for calls that it has abandoned. */
+/** How long calls that were abandoned are waited for. */
 const ABANDONED_MS_MAX = 3_000
 
 /** Finds a provider by the name that a pool carries. */
@@ -54,11 +54,13 @@ export async function callProvider(
   try {
     const call = act(provider, state, refs, over.signal)
     const outcomes = await Promise.race([call, timeout])
-    if (outcomes === null && stopping.aborted) {
+    if (outcomes === null) {
+      const stopped = stopping.aborted
       const ended = await endsSoon(call, schedule)
-      return interrupted(machines, 'the server was stopped', ended ? 'ended' : 'acting')
+      if (stopped) return interrupted(machines, 'the server was stopped', ended ? 'ended' : 'acting')
+      const failed = failAll(machines, `no answer from the provider within ${callMsMax} ms`)
+      return ended ? failed : failed.map((result) => ({ ...result, acting: true }))
     }
-    if (outcomes === null) return failAll(machines, `no answer from the provider within ${callMsMax} ms`)
     return machines.map((vm, i) => resultOf(vm, outcomes[i]))
   } catch (error) {
     return failAll(machines, storableText(error instanceof Error ? error.message : String(error)))

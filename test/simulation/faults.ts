@@ -19,6 +19,8 @@ const KINDS = [
   'providerLate',
   /** It answers for fewer machines than it was asked about. */
   'providerShort',
+  /** A call that was abandoned goes on for a while. */
+  'providerEndsLate',
   /** A client's call is on its way for long, or its answer is. */
   'callLate',
   'callTwice',

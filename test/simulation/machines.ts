@@ -1,7 +1,7 @@
 /**
  * The world outside: which machines exist, and which have been used since they were cleaned. Its providers fail, reject, hang,
  * answer late, answer for fewer machines than they were asked about, and act although nobody hears their answer any more. They
- * keep to the contract of the port: an abandoned call has no effect after it was abandoned, and none after the time for one call.
+ * keep to the contract of the port: a call that was abandoned settles only once nothing of it acts any more, and soon.
  */
 import type { MachineRef, MadeMachine, Outcome, Provider } from '../../src/provider/port.ts'
 import { delayMs, type FaultPlan } from './faults.ts'
@@ -17,11 +17,16 @@ const PACES_MS = [0, 5, 40, 500] as const
 
 const NEVER_MS = 10_000_000
 
+/** How long an abandoned call may go on, at most: a claim lasts so much longer than a call. */
+const ENDING_MS_MAX = 29_000
+
 type Verb = 'make' | 'clean' | 'destroy'
 
 export class Machines implements Outside {
   /** By machine: true when it was used and not cleaned since. */
   readonly #used = new Map<number, boolean>()
+  /** Calls that may still have an effect. */
+  acting = 0
   readonly #scheduler: Scheduler
   readonly #faults: FaultPlan
   readonly #promises: Promises
@@ -83,25 +88,30 @@ export class Machines implements Outside {
     const hangs = faults.strike('providerHangs')
     const late = faults.strike('providerLate')
     const fails = faults.strike('providerFails')
+    const slow = faults.strike('providerEndsLate')
     // A call that fails or hangs may have had its effect all the same.
     const acts = (hangs ?? fails)?.pick(2) !== 0
-    const paceMs = late === null ? faults.details().among(PACES_MS) : Math.min(CALL_MS_MAX, delayMs(late))
-    if (acts) {
-      const outcome = this.#scheduler.park(this.#self, `effect of ${what}`, paceMs)
-      const cancelled = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
-      const { wipes, jumps } = this.#promises
-      const effect = outcome.then(() => {
-        if (signal.aborted || this.#promises.wipes !== wipes) return
-        for (const { vmId } of machines) this.#take(verb, vmId, jumps)
-      })
-      await Promise.race([effect, cancelled])
-    } else await this.#scheduler.park(server.process, `provider: ${what}`, paceMs)
+    const { wipes, jumps } = this.#promises
+    const abandoned = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+    const label = `provider: ${what}`
+    this.acting++
+    if (slow !== null) {
+      // It takes longer than it may, and cannot be stopped.
+      await this.#scheduler.park(this.#self, label, Math.min(delayMs(slow), CALL_MS_MAX + ENDING_MS_MAX))
+    } else {
+      const paceMs = late === null ? faults.details().among(PACES_MS) : Math.min(CALL_MS_MAX, delayMs(late))
+      await Promise.race([this.#scheduler.park(this.#self, label, paceMs), abandoned])
+    }
+    this.acting--
+    if (acts && (!signal.aborted || slow !== null) && wipes === this.#promises.wipes) {
+      this.#promises.note(() => `the provider has done ${what}`)
+      for (const { vmId } of machines) this.#take(verb, vmId, jumps)
+    }
     // Its answer travels, if it gives one.
-    await this.#scheduler.park(
-      server.process,
-      `answer of provider: ${what}`,
-      hangs !== null ? NEVER_MS : late !== null ? delayMs(late) : 0,
-    )
+    if (!signal.aborted) {
+      const answerMs = hangs !== null ? NEVER_MS : late !== null ? delayMs(late) : 0
+      await Promise.race([this.#scheduler.park(server.process, `answer of ${label}`, answerMs), abandoned])
+    }
     const outcomes = machines.map((machine): Outcome<Value> => {
       if (fails !== null) {
         const permanent = fails.pick(3) === 2

@@ -120,6 +120,24 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     breaks: ['claim', 'hands'],
     seedsMax: 3_000,
   },
+  'beside-a-call-that-goes-on': {
+    what: 'a machine is tried again while the call that was given up may still act',
+    edits: [
+      {
+        file: 'src/worker/provider-call.ts',
+        from: 'return ended ? failed :',
+        to: 'return ended || true ? failed :',
+      },
+    ],
+    breaks: ['hands', 'claim', 'prepared', 'destroyed'],
+    seedsMax: 3_000,
+  },
+  'given-back-too-early': {
+    what: 'a server that stops gives back machines on which its provider still acts',
+    edits: [{ file: 'src/worker/provider-call.ts', from: "ended ? 'ended' : 'acting'", to: "'ended'" }],
+    breaks: ['hands', 'claim', 'prepared', 'destroyed'],
+    seedsMax: 3_000,
+  },
   'unmade-machine-cleaned': {
     what: 'a machine that could not be made is cleaned when it is tried again',
     edits: [{ file: 'src/domain/maintenance.ts', from: "vm.address === ''", to: 'vm.id < 0' }],

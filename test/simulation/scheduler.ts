@@ -26,6 +26,9 @@ interface Step {
   resume(): void
 }
 
+/** The label of a step that only looks whether there is something to do. */
+export const LOOK = 'look'
+
 export const STARTS_AT_MS = Date.UTC(2026, 0, 1)
 
 export class Scheduler {
@@ -79,8 +82,17 @@ export class Scheduler {
 
   /** When the next step is due; null: none ever will be. */
   get nextDueMs(): number | null {
+    return this.#earliestMs(() => true)
+  }
+
+  /** When the next step is due that is more than a look. */
+  get nextDeedMs(): number | null {
+    return this.#earliestMs(({ label }) => label !== LOOK)
+  }
+
+  #earliestMs(counts: (step: Step) => boolean): number | null {
     let nextMs = Number.POSITIVE_INFINITY
-    for (const step of this.#steps) nextMs = Math.min(nextMs, this.#dueMs(step))
+    for (const step of this.#steps) if (counts(step)) nextMs = Math.min(nextMs, this.#dueMs(step))
     return nextMs === Number.POSITIVE_INFINITY ? null : nextMs
   }
 

@@ -15,7 +15,7 @@ import type { Choices } from './choices.ts'
 import { delayMs, type FaultPlan } from './faults.ts'
 import { CALL_MS_MAX, type Machines } from './machines.ts'
 import type { Promises } from './promises.ts'
-import { type Owner, owner, type Scheduler } from './scheduler.ts'
+import { LOOK, type Owner, owner, type Scheduler } from './scheduler.ts'
 
 /** What a server runs on: it outlives the server, and so does its wrong clock. */
 export class Host {
@@ -69,6 +69,9 @@ interface ToldClaim {
 
 const EVENTS_READ_MAX = 7
 const FOLLOWER_PAUSE_MS = 700
+
+/** Whoever sleeps no longer than this only looks whether there is something to do. */
+const LOOK_MS = 1_000
 
 export function isStoreFault(error: unknown): boolean {
   return (
@@ -273,7 +276,12 @@ export class Server {
         signal?.removeEventListener('abort', wake)
         resolve()
       }
-      const takeBack = this.#world.scheduler.after(this.process, 'sleep', Math.max(0, ms), wake)
+      const takeBack = this.#world.scheduler.after(
+        this.process,
+        ms <= LOOK_MS ? LOOK : 'sleep',
+        Math.max(0, ms),
+        wake,
+      )
       signal?.addEventListener('abort', wake)
     })
   }

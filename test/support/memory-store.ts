@@ -344,13 +344,20 @@ export function readsOf(tables: MemoryTables, step: () => Promise<void>): Reads 
   })
 }
 
+/** Rows are replaced, never changed, so what was made of one stays right. */
+const readings = new WeakMap<PoolRow, PoolReading>()
+
 function readingOf(row: PoolRow | undefined): PoolReading | null {
   if (row === undefined) return null
+  const known = readings.get(row)
+  if (known !== undefined) return known
   const { pool, tally } = row
   const states = VM_TYPE_NAMES.flatMap((type) =>
     VM_STATES.map((state) => ({ type, state, count: tally[type]?.[state] ?? 0 })),
   )
-  return { pool, stats: poolStats(pool, tally), states }
+  const reading = { pool, stats: poolStats(pool, tally), states }
+  readings.set(row, reading)
+  return reading
 }
 
 function cloneOf(tally: Tally): Tally {
