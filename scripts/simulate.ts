@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { parseArgs } from 'node:util'
 import { type ChoiceSource, decodeRecord } from '../test/simulation/choices.ts'
+import { FAULT_KINDS, type FaultKind } from '../test/simulation/faults.ts'
 import { failureText } from '../test/simulation/report.ts'
 import { type RunResult, type StoreKind, simulate } from '../test/simulation/run.ts'
 import { shrink } from '../test/simulation/shrink.ts'
@@ -18,6 +19,7 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '1' },
     steps: { type: 'string', default: String(STEPS) },
     store: { type: 'string' },
+    faults: { type: 'string' },
     replay: { type: 'string' },
     jobs: { type: 'string', default: '1' },
     'shrink-seconds': { type: 'string', default: '30' },
@@ -33,6 +35,7 @@ if (values.help) {
   --seeds N           how many seeds, one run each (1)
   --steps N           steps of each run in which faults may strike (${STEPS})
   --store KIND        model (several servers) or sqlite (one server); else as each seed says
+  --faults KINDS      only these kinds, separated by commas: ${FAULT_KINDS.join(', ')}
   --replay RECORD     runs a recorded schedule instead
   --jobs N            processes that share the seeds (1)
   --shrink-seconds N  how long a failed schedule is shortened (30; 0: not at all)
@@ -47,6 +50,11 @@ const steps = whole('steps', 1)
 const jobs = whole('jobs', 1)
 const shrinkSeconds = whole('shrink-seconds', 0)
 const store = storeKind()
+const faults = faultKinds()
+const options = [
+  store === null ? '' : ` --store ${store}`,
+  faults === null ? '' : ` --faults ${faults.join()}`,
+].join('')
 
 process.exitCode = jobs > 1 && seeds > 1 ? await share() : await run()
 
@@ -64,6 +72,15 @@ function storeKind(): StoreKind | null {
   process.exit(2)
 }
 
+function faultKinds(): FaultKind[] | null {
+  if (values.faults === undefined) return null
+  const words = values.faults.split(',').filter((word) => word !== '')
+  const unknown = words.find((word) => !(FAULT_KINDS as readonly string[]).includes(word))
+  if (unknown === undefined) return words as FaultKind[]
+  console.error(`--faults: '${unknown}' is none of ${FAULT_KINDS.join(', ')}`)
+  process.exit(2)
+}
+
 /** Runs all seeds until one fails. Returns the exit code. */
 async function run(): Promise<number> {
   const began = performance.now()
@@ -73,7 +90,7 @@ async function run(): Promise<number> {
     values.replay === undefined ? seedsFrom(first, seeds) : [{ record: decodeRecord(values.replay) }]
   let runs = 0
   for (const source of sources) {
-    const result = await simulate({ source, steps, store, traced: values.trace })
+    const result = await simulate({ source, steps, store, faults, traced: values.trace })
     runs++
     totals.steps += result.stepsInAll
     totals.commits += result.commits
@@ -85,7 +102,7 @@ async function run(): Promise<number> {
       console.error(
         `after ${runs} ${runs === 1 ? 'schedule' : 'schedules'}${seed === null ? '' : ` (seed ${seed})`}:`,
       )
-      console.error(failureText({ seed, steps, store, failed: result, shortest: await shortened(result) }))
+      console.error(failureText({ seed, steps, options, failed: result, shortest: await shortened(result) }))
       return 1
     }
   }
@@ -104,7 +121,7 @@ function* seedsFrom(from: number, n: number): Iterable<ChoiceSource> {
 
 async function shortened(failed: RunResult): Promise<RunResult> {
   const ends = performance.now() + shrinkSeconds * 1_000
-  return shrink(failed, { store }, { runsMax: 20_000, goOn: () => performance.now() < ends })
+  return shrink(failed, { store, faults }, { runsMax: 20_000, goOn: () => performance.now() < ends })
 }
 
 /** Shares the seeds among processes like this one. */
@@ -115,6 +132,7 @@ async function share(): Promise<number> {
     const share = Math.min(each, first + seeds - from)
     const args = ['--seed', String(from), '--seeds', String(share), '--steps', String(steps)]
     if (store !== null) args.push('--store', store)
+    if (faults !== null) args.push('--faults', faults.join())
     args.push('--shrink-seconds', String(shrinkSeconds), ...(values.counts ? ['--counts'] : []))
     return spawn(process.execPath, [...process.execArgv, process.argv[1] ?? '', ...args], {
       stdio: 'inherit',

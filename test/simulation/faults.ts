@@ -4,7 +4,7 @@
  */
 import type { Choices, Details } from './choices.ts'
 
-const KINDS = [
+export const FAULT_KINDS = [
   /** A step on the way to the database or back takes long. */
   'slow',
   'beginFails',
@@ -37,11 +37,12 @@ const KINDS = [
   'standstill',
 ] as const
 
-export type FaultKind = (typeof KINDS)[number]
+export type FaultKind = (typeof FAULT_KINDS)[number]
 
 /** In 1,000: how often a fault strikes where it may, by the level that the run has drawn for it. */
 const LEVELS_PERMILLE = [0, 30, 150, 400] as const
 const LEVEL_WEIGHTS = [50, 25, 15, 10]
+const ONLY_PERMILLE = 150
 
 /** How long something takes that takes long: around the time a provider has, and around the time a claim lasts. */
 const DELAYS_MS = [20, 300, 2_000, 6_000, 20_000, 36_000, 50_000] as const
@@ -55,10 +56,13 @@ export class FaultPlan {
   readonly #choices: Choices
   readonly #permille = new Map<FaultKind, number>()
 
-  constructor(choices: Choices) {
+  /** `only`: the kinds that the run has, instead of those that are drawn. */
+  constructor(choices: Choices, only: readonly FaultKind[] | null) {
     this.#choices = choices
-    for (const kind of KINDS)
-      this.#permille.set(kind, LEVELS_PERMILLE[choices.pick('plan', LEVEL_WEIGHTS)] ?? 0)
+    for (const kind of FAULT_KINDS) {
+      const drawn = LEVELS_PERMILLE[choices.pick('plan', LEVEL_WEIGHTS)] ?? 0
+      this.#permille.set(kind, only === null ? drawn : only.includes(kind) ? ONLY_PERMILLE : 0)
+    }
   }
 
   /** Whether a fault strikes here and now, and how; null: it does not. */
@@ -87,6 +91,6 @@ export class FaultPlan {
 
   /** The kinds of faults that this run has. */
   get kinds(): FaultKind[] {
-    return KINDS.filter((kind) => this.permille(kind) > 0)
+    return FAULT_KINDS.filter((kind) => this.permille(kind) > 0)
   }
 }

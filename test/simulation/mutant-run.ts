@@ -21,8 +21,10 @@ export async function simulateMutant(
 
 /** Fails unless the simulation finds the mistake `name` within its number of seeds, and by a promise that it breaks. */
 export async function assertCaught(name: string): Promise<void> {
-  const { breaks, seedsMax } = MUTANTS[name] as Mutant
-  const { status, said } = await simulateMutant(name, ['--seeds', String(seedsMax), '--shrink-seconds', '0'])
+  const { breaks, seedsMax, faults } = MUTANTS[name] as Mutant
+  const args = ['--seeds', String(seedsMax), '--shrink-seconds', '0']
+  if (faults !== undefined) args.push('--faults', faults.join())
+  const { status, said } = await simulateMutant(name, args)
   assert.equal(status, 1, `the mistake was not found in ${seedsMax} schedules: ${said}`)
   const broken = /^BROKEN PROMISE ([a-z-]+)/m.exec(said)?.[1]
   assert.ok(

@@ -2,6 +2,7 @@
  * Deliberate mistakes, each of which the simulation has to find: a test that has never failed proves nothing. A mistake is an
  * edit of a source text that mutate.ts makes while the file is loaded; the product itself has no switch for any of it.
  */
+import type { FaultKind } from './faults.ts'
 import type { PromiseName } from './promises.ts'
 
 interface Edit {
@@ -17,6 +18,8 @@ export interface Mutant {
   readonly edits: readonly Edit[]
   /** The promises that it may be caught by. */
   readonly breaks: readonly PromiseName[]
+  /** Only these kinds of faults, where it would take long to find it among all. */
+  readonly faults?: readonly FaultKind[]
   /** Within how many schedules it has to be found: a few times as many as it takes. */
   readonly seedsMax: number
 }
@@ -118,7 +121,8 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['claim', 'hands'],
-    seedsMax: 3_000,
+    faults: ['slow', 'freeze'],
+    seedsMax: 300,
   },
   'beside-a-call-that-goes-on': {
     what: 'a machine is tried again while the call that was given up may still act',
@@ -130,13 +134,15 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['hands', 'claim', 'prepared', 'destroyed'],
-    seedsMax: 3_000,
+    faults: ['providerEndsLate'],
+    seedsMax: 500,
   },
   'given-back-too-early': {
     what: 'a server that stops gives back machines on which its provider still acts',
     edits: [{ file: 'src/worker/provider-call.ts', from: "ended ? 'ended' : 'acting'", to: "'ended'" }],
     breaks: ['hands', 'claim', 'prepared', 'destroyed'],
-    seedsMax: 3_000,
+    faults: ['stop', 'providerEndsLate'],
+    seedsMax: 10_000,
   },
   'unmade-machine-cleaned': {
     what: 'a machine that could not be made is cleaned when it is tried again',
@@ -275,6 +281,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['none-free'],
-    seedsMax: 8_000,
+    faults: [],
+    seedsMax: 10_000,
   },
 }

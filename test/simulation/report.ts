@@ -1,21 +1,21 @@
 /** What a failed simulation says: which promise broke and how, the shortest schedule that was found, and how to run it again. */
 import { encodeRecord } from './choices.ts'
 import { PROMISES } from './promises.ts'
-import type { RunResult, StoreKind } from './run.ts'
+import type { RunResult } from './run.ts'
 
 export interface Failure {
   readonly seed: number | null
   readonly steps: number
-  readonly store: StoreKind | null
+  /** Options that were given, beside seed and steps. */
+  readonly options: string
   readonly failed: RunResult
   readonly shortest: RunResult
 }
 
-export function failureText({ seed, steps, store, failed, shortest }: Failure): string {
+export function failureText({ seed, steps, options, failed, shortest }: Failure): string {
   const { breach } = shortest
   if (breach === null) return 'no promise broke'
-  const storeOption = store === null ? '' : ` --store ${store}`
-  const again = seed === null ? [] : [`  npm run simulate -- --seed ${seed} --steps ${steps}${storeOption}`]
+  const again = seed === null ? [] : [`  npm run simulate -- --seed ${seed} --steps ${steps}${options}`]
   return [
     '',
     `BROKEN PROMISE ${breach.promise}: ${PROMISES[breach.promise]}`,
@@ -28,7 +28,7 @@ export function failureText({ seed, steps, store, failed, shortest }: Failure): 
     '',
     'To run it again, whole and shortened:',
     ...again,
-    `  npm run simulate -- --replay '${encodeRecord(shortest.record)}' --steps ${shortest.steps}${storeOption}`,
+    `  npm run simulate -- --replay '${encodeRecord(shortest.record)}' --steps ${shortest.steps}${options}`,
     '',
   ].join('\n')
 }

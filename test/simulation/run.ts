@@ -27,6 +27,8 @@ export interface RunSettings {
   readonly steps: number
   /** Which store; null: as the choices say. */
   readonly store: StoreKind | null
+  /** Which kinds of faults; null: as the choices say. */
+  readonly faults: readonly FaultKind[] | null
   /** True: keeps what happened as lines. */
   readonly traced: boolean
 }
@@ -68,7 +70,7 @@ export async function simulate(settings: RunSettings): Promise<RunResult> {
   const hostCount = kind === 'sqlite' ? 1 : 1 + choices.pick('plan', [1, 3, 2])
   const clientCount = 2 + choices.pick('plan', 4)
   const batchMax = [256, 1, 2][choices.pick('plan', [3, 1, 1])] ?? 256
-  const faults = new FaultPlan(choices)
+  const faults = new FaultPlan(choices, settings.faults)
   const scheduler = new Scheduler(choices, inOrderPermille)
   const database =
     kind === 'model'

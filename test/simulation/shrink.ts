@@ -15,7 +15,7 @@ export interface ShrinkLimits {
 /** A shorter run that breaks the same promise; the same one when none was found. */
 export async function shrink(
   failed: RunResult,
-  settings: Pick<RunSettings, 'store'>,
+  settings: Pick<RunSettings, 'store' | 'faults'>,
   limits: ShrinkLimits,
 ): Promise<RunResult> {
   const promise = failed.breach?.promise
@@ -30,7 +30,7 @@ export async function shrink(
     const run = await simulate({
       source: { record: trimmed(record) },
       steps,
-      store: settings.store,
+      ...settings,
       traced: false,
     })
     if (run.breach?.promise !== promise || run.store !== store) return false
@@ -67,7 +67,7 @@ export async function shrink(
   const traced = await simulate({
     source: { record: trimmed(best.record) },
     steps: best.steps,
-    store: settings.store,
+    ...settings,
     traced: true,
   })
   return traced.breach === null ? best : traced

@@ -62,12 +62,12 @@ describe('simulated schedules', () => {
 
   before(async () => {
     for (let seed = 1; seed <= SCHEDULES; seed++) {
-      const run = await simulate({ source: { seed }, steps: STEPS, store: null, traced: false })
+      const run = await simulate({ source: { seed }, steps: STEPS, store: null, faults: null, traced: false })
       runs.push(run)
       if (run.breach === null) continue
       const limits = { runsMax: SHRINK_RUNS_MAX, goOn: () => true }
-      const shortest = await shrink(run, { store: null }, limits)
-      assert.fail(failureText({ seed, steps: STEPS, store: null, failed: run, shortest }))
+      const shortest = await shrink(run, { store: null, faults: null }, limits)
+      assert.fail(failureText({ seed, steps: STEPS, options: '', failed: run, shortest }))
     }
   })
 
@@ -86,7 +86,7 @@ describe('a simulated run', () => {
   for (const store of ['model', 'sqlite'] as const)
     it(`is the same each time, on ${store}`, async () => {
       for (let seed = 1; seed <= 8; seed++) {
-        const settings = { source: { seed }, steps: STEPS, store, traced: true } as const
+        const settings = { source: { seed }, steps: STEPS, store, faults: null, traced: true } as const
         const [first, second] = [await simulate(settings), await simulate(settings)]
         assert.ok(first.lines.length > 50)
         assert.deepEqual(second.lines, first.lines)
@@ -97,22 +97,36 @@ describe('a simulated run', () => {
   it('is another one with another seed', async () => {
     const hashes = new Set<string>()
     for (let seed = 1; seed <= 8; seed++)
-      hashes.add((await simulate({ source: { seed }, steps: 50, store: null, traced: true })).hash)
+      hashes.add(
+        (await simulate({ source: { seed }, steps: 50, store: null, faults: null, traced: true })).hash,
+      )
     assert.equal(hashes.size, 8)
   })
 
   it('can be replayed from the record of its choices', async () => {
     for (let seed = 1; seed <= 8; seed++) {
-      const first = await simulate({ source: { seed }, steps: STEPS, store: null, traced: true })
+      const first = await simulate({
+        source: { seed },
+        steps: STEPS,
+        store: null,
+        faults: null,
+        traced: true,
+      })
       const record = decodeRecord(encodeRecord(first.record))
-      const again = await simulate({ source: { record }, steps: STEPS, store: null, traced: true })
+      const again = await simulate({
+        source: { record },
+        steps: STEPS,
+        store: null,
+        faults: null,
+        traced: true,
+      })
       assert.deepEqual(again.lines, first.lines)
     }
   })
 
   it('of no choices at all is a calm one', async () => {
     const record = { plan: [], clients: [], order: [], faults: [] }
-    const run = await simulate({ source: { record }, steps: STEPS, store: null, traced: true })
+    const run = await simulate({ source: { record }, steps: STEPS, store: null, faults: null, traced: true })
     assert.equal(run.breach, null)
     assert.match(run.lines[0] ?? '', /faults: none/)
   })
