@@ -121,7 +121,7 @@ describe('growing', () => {
     const [first] = planned
     assert.deepEqual(first, {
       ...aVm(6, { name: 'default-6', type: 'medium', address: '', power: 'stopped', state: 'provisioning' }),
-      claim: 1,
+      claim: world.nowMs,
       attempts: 1,
       dueAtMs: world.nowMs + 60_000,
       busyUntilMs: world.nowMs + 60_000,

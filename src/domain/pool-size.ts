@@ -129,7 +129,8 @@ export const growPool: Rule<GrowPool, { pool: Pool | null; planned: Vm[] }> = {
         holderId: null,
         leasedAtMs: null,
         dueAtMs: nowMs + command.claimMs,
-        claim: 1,
+        // Ids begin anew with a reset. A claim that is numbered by the time fits no machine that had the id before.
+        claim: nowMs,
         busyUntilMs: nowMs + command.claimMs,
         attempts: 1,
         failure: null,

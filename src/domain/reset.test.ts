@@ -207,6 +207,48 @@ describe('a batch with a reset in it', () => {
     assert.equal(world.tables.vms.size, 2)
   })
 
+  it('makes way for machines with the same ids, which no report from before it fits', () => {
+    const world = new World({ pools: [] })
+    const size = { kind: 'sizePool', pool: 'default', size: 1, requestId: 'r' } as const
+    const policy = { typeMix: { small: 1 }, cleaning: 'automatic', provider: 'simulated' } as const
+    const grow = { kind: 'growPool', poolId: 1, machinesMax: 1, claimMs: 1_000 } as const
+    const make = () => {
+      accepted(world.run({ ...size, actor: ADMIN, policy }))
+      const [vm] = accepted(world.run(grow)).planned
+      assert.ok(vm)
+      world.nowMs += 1_000
+      return { vmId: vm.id, claim: vm.claim, ok: true } as const
+    }
+    const first = make()
+    accepted(world.run(begin()))
+    accepted(world.run(goOn))
+    const claim = { kind: 'claimWork', poolId: 1, state: 'deleting', machinesMax: 1, claimMs: 1_000 } as const
+    const [doomed] = accepted(world.run(claim)).claimed
+    assert.ok(doomed)
+    const results = [{ vmId: doomed.id, claim: doomed.claim, ok: true }] as const
+    accepted(world.run({ kind: 'reportWork', state: 'deleting', results }))
+    accepted(world.run(goOn))
+    accepted(
+      world.run({
+        kind: 'createUser',
+        actor: null,
+        mayBeFirst: true,
+        name: 'Ada',
+        email: 'ada@example.org',
+        role: 'admin',
+        passwordHash: 'hash',
+        requestId: 'r',
+      }),
+    )
+    const second = make()
+    assert.equal(second.vmId, first.vmId)
+    assert.deepEqual(accepted(world.run({ kind: 'reportWork', state: 'provisioning', results: [first] })), {
+      accepted: 0,
+      late: 1,
+    })
+    assert.equal(world.vm(second.vmId).state, 'provisioning')
+  })
+
   it('ends it when the last machine went earlier in it', () => {
     const gone = aVm(1, { state: 'deleting', claim: 1, dueAtMs: NOW_MS, busyUntilMs: NOW_MS })
     const world = new World({ vms: [gone] })

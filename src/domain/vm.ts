@@ -38,7 +38,7 @@ export interface Vm {
   readonly leasedAtMs: number | null
   /** From when on a worker may claim this machine; null: there is nothing to do for a worker. */
   readonly dueAtMs: number | null
-  /** How often a worker has claimed this machine, or a claim was made void; grows only. */
+  /** Grows by one when a worker claims this machine or a claim is made void; the first is the time at which it was planned. */
   readonly claim: number
   /** Until when the worker that claimed this machine may still be acting on it; null: no claim is outstanding. */
   readonly busyUntilMs: number | null

@@ -205,7 +205,9 @@ describe('states that the original never knew', () => {
   })
 
   it('a machine that failed is listed as under maintenance, and cannot be brought back', async () => {
-    const failed = { vmId: 1, claim: 1, ok: false, failure: 'no power', permanent: true } as const
+    const events = await server.berth.reads.events({ afterId: 0, rowsMax: 100 })
+    const claim = events.find(({ type }) => type === 'vm.planned')?.atMs ?? 0
+    const failed = { vmId: 1, claim, ok: false, failure: 'no power', permanent: true } as const
     await server.berth.submit({ kind: 'reportWork', state: 'provisioning', results: [failed] })
     assert.deepEqual((await mapped())[0], [1, 'stopped', 'maintenance'])
     assert.deepEqual(await call('POST', '/maintenance', { ...AS_ADMIN, vmid: 1 }), [401, NOT_MAINTENANCE])

@@ -756,7 +756,7 @@ function describe(set: WorkingSet, before: Pick<MemoryTables, 'vms'>): string {
   const moves = [...set.changedVms.values()].map((vm) => {
     const from = before.vms.get(vm.id)
     const state = from?.state === vm.state ? vm.state : `${from?.state ?? 'new'} → ${vm.state}`
-    return `machine ${vm.id} ${state}${vm.claim !== from?.claim ? ` claim ${vm.claim}` : ''}`
+    return `machine ${vm.id} ${state}${vm.claim !== from?.claim ? ` claim ${vm.claim - vm.createdAtMs}` : ''}`
   })
   return [...events, ...moves].join('; ') || 'nothing'
 }

@@ -311,6 +311,7 @@ async function settle(world: World, clients: Clients): Promise<void> {
   promises.note(() => 'the faults stop; one server is left')
   const survivors = hosts.filter(({ server }) => server !== null && server.berth !== null)
   for (const host of hosts) {
+    if (host.clockErrorMs !== 0) host.clockJumps++
     host.clockErrorMs = 0
     if (host.server !== null) host.server.process.frozenUntilMs = 0
     if (host.server !== null && host !== survivors[0]) host.server.crash()
