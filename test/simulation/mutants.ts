@@ -35,7 +35,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['stale-call'],
-    seedsMax: 300,
+    seedsMax: 1_000,
   },
   'two-holders': {
     what: 'a checkout of a named machine does not look at its state',
@@ -66,13 +66,13 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   'report-without-claim': {
     what: 'a report is taken from whoever claimed the machine before',
     edits: [{ file: 'src/domain/work.ts', from: 'reported.claim !== result.claim ||', to: '' }],
-    breaks: ['late-report'],
+    breaks: ['late-report', 'prepared', 'destroyed'],
     seedsMax: 1_000,
   },
   'report-twice': {
     what: 'a report is taken a second time',
     edits: [{ file: 'src/domain/work.ts', from: 'reported.busyUntilMs === null', to: 'reported.id < 0' }],
-    breaks: ['late-report', 'prepared', 'no-bug'],
+    breaks: ['late-report', 'prepared', 'destroyed', 'no-bug'],
     seedsMax: 1_000,
   },
   'claim-not-void': {
@@ -84,7 +84,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
         to: 'return { ...moved, dueAtMs }',
       },
     ],
-    breaks: ['late-report', 'claim'],
+    breaks: ['late-report', 'claim', 'prepared', 'destroyed'],
     seedsMax: 1_000,
   },
   'claimed-too-early': {
@@ -215,7 +215,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
       },
     ],
     breaks: ['right'],
-    seedsMax: 600,
+    seedsMax: 1_000,
   },
   'unknown-outcome-retried': {
     what: 'a batch whose outcome is unknown is tried again',
@@ -226,7 +226,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
         to: "!(error instanceof StoreConflict || (error as Error).name === 'OutcomeUnknown') || tries",
       },
     ],
-    breaks: ['one-effect', 'no-bug'],
+    breaks: ['one-effect', 'refused', 'no-bug'],
     seedsMax: 300,
   },
   'unknown-outcome-called-no': {
@@ -258,8 +258,8 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     edits: [
       {
         file: 'src/domain/work.ts',
-        from: 'dueAtMs: view.nowMs + pauseMs(vm.attempts), failure',
-        to: 'dueAtMs: null, failure',
+        from: '...left, dueAtMs, failure',
+        to: '...left, dueAtMs: null, failure',
       },
     ],
     breaks: ['converges'],
