@@ -38,9 +38,13 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     seedsMax: 1_000,
   },
   'two-holders': {
-    what: 'a checkout of a named machine does not look at its state',
+    what: 'a checkout of a named machine takes one that somebody holds',
     edits: [
-      { file: 'src/domain/checkout.ts', from: "vm.state !== 'ready' || free === 0 ||", to: '' },
+      {
+        file: 'src/domain/checkout.ts',
+        from: "vm.state !== 'ready' || free === 0 ||",
+        to: "(vm.state !== 'ready' && vm.state !== 'leased') ||",
+      },
       {
         file: 'src/domain/lifecycle.ts',
         from: "checkOut: { from: ['ready'], to: 'leased' }",
