@@ -180,6 +180,18 @@ describe('shrinking', () => {
     assert.deepEqual(order, [5, 2, 6, 4, 3, 1])
   })
 
+  it('is given enough when machines that are being made are given up in the same batch', () => {
+    const making = (id: number) =>
+      aVm(id, { state: 'provisioning', address: '', attempts: 1, busyUntilMs: NOW_MS + 1_000 })
+    const world = new World({ vms: [1, 2, 3, 4].map(making), pools: [aPool({ target: 3 })] })
+    const results = [2, 3, 4].map(
+      (vmId) => ({ vmId, claim: 1, ok: false, failure: 'no', permanent: true }) as const,
+    )
+    const [, shrunk] = world.batch({ kind: 'reportWork', state: 'provisioning', results }, shrink(1))
+    assert.deepEqual(shrunk, { removed: 1 })
+    assert.deepEqual(world.idsIn('deleting'), [1])
+  })
+
   it('marks no more than a slice at a time, and stops at the target', () => {
     const world = new World({ vms: vmsOf(...Array(7).fill('ready')), pools: [aPool({ target: 2 })] })
     const counts = [1, 2, 3].map(() => accepted(world.run(shrink(3))).removed)

@@ -116,6 +116,7 @@ export interface ReportWork {
 export const reportWork: Rule<ReportWork, { accepted: number; late: number }> = {
   needs(command, needs) {
     for (const { vmId } of command.results) needs.vmIds.add(vmId)
+    if (command.state === 'provisioning') needs.finishers += command.results.length
   },
 
   decide(view, command) {

@@ -47,6 +47,8 @@ export class Needs {
   readonly vmIds: Set<number> = new Set()
   /** How many commands of the batch may take a ready machine of a pool: so many are loaded, the lowest ids first. */
   takers = 0
+  /** How many machines that are being made the batch may finish or give up: a shrink of the same batch is given as many more. */
+  finishers = 0
   /** Pools, by name, whose lowest ready machines of any type are wanted. */
   readonly readyAny: Set<string> = new Set()
   /** The same by type. */

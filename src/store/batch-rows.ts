@@ -20,6 +20,7 @@ export interface WantedRows {
   readonly poolIds: readonly number[]
   readonly vmIds: readonly number[]
   readonly takers: number
+  readonly finishers: number
   readonly readyAny: readonly string[]
   readonly readyOfType: readonly (readonly [string, VmType])[]
   readonly removable: readonly (readonly [number, number])[]
@@ -42,6 +43,7 @@ export function wantedRows(needs: Needs, nowMs: number): WantedRows {
     poolIds: [...needs.poolIds],
     vmIds: [...needs.vmIds],
     takers: needs.takers,
+    finishers: needs.finishers,
     readyAny: [...needs.readyAny],
     readyOfType: [...needs.readyOfType].flatMap(([pool, types]) =>
       [...types].map((type) => [pool, type] as const),

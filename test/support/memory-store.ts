@@ -74,7 +74,8 @@ export class MemoryTables {
     for (const poolId of needs.removable.keys())
       for (const state of ['provisioning', 'ready']) {
         const removable = this.vmsWhere((vm) => vm.poolId === poolId && vm.state === state)
-        add(removable.reverse().slice(0, needs.takers))
+        const n = needs.takers + (state === 'provisioning' ? needs.finishers : 0)
+        add(removable.reverse().slice(0, n))
       }
     for (const [poolId, states] of needs.due)
       for (const [state, rowsMax] of states) {

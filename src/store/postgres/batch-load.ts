@@ -100,7 +100,7 @@ export async function loadBatch(
   for (const [pool, type] of wanted.readyOfType)
     ready.push({ pool, type, vms: look(flight.tuples(SQL.readyOfType, [pool, type, wanted.takers])) })
   for (const [poolId] of wanted.removable) {
-    look(flight.tuples(SQL.planned, [poolId, wanted.takers]))
+    look(flight.tuples(SQL.planned, [poolId, wanted.takers + wanted.finishers]))
     look(flight.tuples(SQL.highestReady, [poolId, wanted.takers]))
   }
   for (const [poolId, state, rowsMax] of wanted.due)

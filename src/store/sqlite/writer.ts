@@ -71,7 +71,7 @@ export class SqliteWriter {
       ready.push({ poolId, type, vmIds: addVms(sql.readyOfType.all(poolId, type, wanted.takers)) })
     }
     for (const [poolId] of wanted.removable) {
-      addVms(sql.planned.all(poolId, wanted.takers))
+      addVms(sql.planned.all(poolId, wanted.takers + wanted.finishers))
       addVms(sql.highestReady.all(poolId, wanted.takers))
     }
     for (const [poolId, state, rowsMax] of wanted.due)
