@@ -95,6 +95,8 @@ export class Server {
   #opened: Berth | null = null
   #workers: Workers | null = null
   #stopping = false
+  /** Takes back what sleepers listen to: a combined signal that somebody listens to is kept for ever. */
+  readonly #asleep = new Set<() => void>()
   #report: ((report: Report) => Promise<unknown>) | null = null
 
   constructor(world: World, host: Host) {
@@ -154,6 +156,7 @@ export class Server {
   }
 
   #end(): void {
+    for (const deafen of [...this.#asleep]) deafen()
     this.berth = null
     if (this.host.server === this) this.host.server = null
   }
@@ -271,11 +274,16 @@ export class Server {
   #sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return Promise.resolve()
     return new Promise((resolve) => {
+      const deafen = () => {
+        this.#asleep.delete(deafen)
+        signal?.removeEventListener('abort', wake)
+      }
       const wake = () => {
         takeBack()
-        signal?.removeEventListener('abort', wake)
+        deafen()
         resolve()
       }
+      this.#asleep.add(deafen)
       const takeBack = this.#world.scheduler.after(
         this.process,
         ms <= LOOK_MS ? LOOK : 'sleep',
