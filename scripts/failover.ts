@@ -390,7 +390,9 @@ async function wrongTallies(database: DebianPostgres): Promise<string[]> {
 
 function shownTally(tally: Tally): string {
   return Object.entries(tally)
-    .flatMap(([type, states]) => Object.entries(states).map(([state, n]) => [`${type} ${state}`, n] as const))
+    .flatMap(([type, states]) =>
+      Object.entries(states ?? {}).map(([state, n]) => [`${type} ${state}`, n] as const),
+    )
     .filter(([, n]) => n !== 0)
     .map(([what, n]) => `${n} ${what}`)
     .sort()

@@ -19,7 +19,7 @@ import { isFitted, type SizePool } from './pool-size.ts'
 import { VM_STATES } from './vm.ts'
 import { VM_TYPE_NAMES } from './vm-type.ts'
 
-const POLICY: PoolPolicy = { typeMix: EVEN_MIX, cleaning: 'automatic', provider: 'simulated' }
+const POLICY: Partial<PoolPolicy> = { typeMix: EVEN_MIX, cleaning: 'automatic', provider: 'simulated' }
 
 function sizePool(size: number, edit: Partial<SizePool> = {}): SizePool {
   return { kind: 'sizePool', actor: ADMIN, pool: 'default', size, policy: POLICY, requestId: 'r1', ...edit }

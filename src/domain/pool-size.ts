@@ -9,6 +9,9 @@ import { idRanges } from './event.ts'
 import { removed } from './maintenance.ts'
 import {
   countExisting,
+  DEFAULT_POLICY,
+  EMPTY_QUEUE,
+  makeMs,
   nextTypes,
   type Pool,
   type PoolPolicy,
@@ -18,6 +21,7 @@ import {
 } from './pool.ts'
 import { isRefusal, refusal } from './refusal.ts'
 import type { Vm } from './vm.ts'
+import { classKeyOf } from './vm-class.ts'
 import type { View } from './working-set.ts'
 
 export interface SizePool {
@@ -27,7 +31,7 @@ export interface SizePool {
   readonly pool: string
   readonly size: number
   /** What the pool is like if it has to be made. */
-  readonly policy: PoolPolicy
+  readonly policy: Partial<PoolPolicy>
   readonly requestId: string
 }
 
@@ -47,11 +51,13 @@ export const sizePool: Rule<SizePool, { poolId: number; outcome: 'created' | 're
     if (pool === undefined) {
       const { installation } = view
       const made: Pool = {
+        ...DEFAULT_POLICY,
         ...command.policy,
         id: installation.nextPoolId,
         name: command.pool,
         target: size,
         createdAtMs: view.nowMs,
+        queue: EMPTY_QUEUE,
       }
       return {
         changes: {
@@ -122,12 +128,14 @@ export const growPool: Rule<GrowPool, { pool: Pool | null; planned: Vm[] }> = {
         poolId: pool.id,
         name: `${pool.name}-${id}`,
         type,
+        class: classKeyOf(type, {}, null),
         address: '',
         power: 'stopped',
         state: 'provisioning',
         generation: 0,
         holderId: null,
         leasedAtMs: null,
+        freeAtMs: nowMs + makeMs(pool, type),
         dueAtMs: nowMs + command.claimMs,
         // Ids begin anew with a reset. A claim that is numbered by the time fits no machine that had the id before.
         claim: nowMs,

@@ -117,8 +117,8 @@ describe('surplus and free machines', () => {
 
 describe('types of the next machines', () => {
   function counted(types: readonly VmType[]): Record<VmType, number> {
-    const counts = { small: 0, medium: 0, large: 0, xlarge: 0 }
-    for (const type of types) counts[type]++
+    const counts: Record<VmType, number> = { small: 0, medium: 0, large: 0, xlarge: 0 }
+    for (const type of types) counts[type] = (counts[type] ?? 0) + 1
     return counts
   }
 
@@ -128,7 +128,9 @@ describe('types of the next machines', () => {
     const shares = VM_TYPE_NAMES.map((type) => mix[type] ?? 0)
     const all = shares.reduce((sum, share) => sum + share)
     return Math.max(
-      ...VM_TYPE_NAMES.map((type, i) => Math.abs(counts[type] - (types.length * (shares[i] ?? 0)) / all)),
+      ...VM_TYPE_NAMES.map((type, i) =>
+        Math.abs((counts[type] ?? 0) - (types.length * (shares[i] ?? 0)) / all),
+      ),
     )
   }
 
@@ -168,7 +170,7 @@ describe('types of the next machines', () => {
       fc.property(mix, machines, fc.nat(50), (mix, list, n) => {
         const types = nextTypes(mix, tallyOf(list), n)
         assert.equal(types.length, n)
-        for (const type of types) assert.ok(mix[type] > 0)
+        for (const type of types) assert.ok((mix[type as keyof typeof mix] ?? 0) > 0)
       }),
     )
   })

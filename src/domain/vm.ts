@@ -4,6 +4,7 @@
  * given, so a worker that comes late changes nothing. A claim ends with the state it was made in; `busyUntilMs` remembers
  * that its worker may still be acting. Which state may follow which is lifecycle.ts's to say.
  */
+import type { ClassKey } from './vm-class.ts'
 import type { VmType } from './vm-type.ts'
 
 export const VM_STATES = [
@@ -27,6 +28,8 @@ export interface Vm {
   readonly poolId: number
   readonly name: string
   readonly type: VmType
+  /** Its type, its labels, and whether it stands alone (vm-class.ts). */
+  readonly class: ClassKey
   /** Where the machine is reached (an IP address or a host name); empty until it was made. */
   readonly address: string
   readonly power: PowerState
@@ -36,6 +39,11 @@ export interface Vm {
   /** The user who holds the machine; null unless leased. */
   readonly holderId: number | null
   readonly leasedAtMs: number | null
+  /**
+   * When it is expected to be ready again, cleaning included, while it is leased, in maintenance or being made; null: not known
+   * (a lease without end), or it is ready or out of use. The capacity timeline rests on this.
+   */
+  readonly freeAtMs: number | null
   /** From when on a worker may claim this machine; null: there is nothing to do for a worker. */
   readonly dueAtMs: number | null
   /** Grows by one when a worker claims this machine or a claim is made void; the first is the time at which it was planned. */

@@ -18,7 +18,7 @@ export interface BerthSettings {
   readonly randomBytes: (n: number) => Buffer
   readonly lane: LaneSettings
   /** What pools that the original API makes are like. */
-  readonly poolPolicy: PoolPolicy
+  readonly poolPolicy: Partial<PoolPolicy>
   /** The one-time code that the first user has to present now; null: none is asked for. */
   readonly setupCode: () => string | null
   /** Told when a reset is done: whoever comes first is the first user again. */

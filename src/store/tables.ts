@@ -3,7 +3,15 @@
  * back. Times are epoch milliseconds. Row types never leave src/store.
  */
 import type { Event, EventType } from '../domain/event.ts'
-import { type Pool, poolStats, type Tally, type TypeMix } from '../domain/pool.ts'
+import {
+  countByType,
+  DEFAULT_POLICY,
+  EMPTY_QUEUE,
+  type Pool,
+  poolStats,
+  type Tally,
+  type TypeMix,
+} from '../domain/pool.ts'
 import type { Role, User } from '../domain/user.ts'
 import { type PowerState, VM_STATES, type Vm, type VmState } from '../domain/vm.ts'
 import { VM_TYPE_NAMES, type VmType } from '../domain/vm-type.ts'
@@ -97,6 +105,8 @@ export function poolOf(row: Tables['pool']): { pool: Pool; tally: Tally } {
       id: row.id,
       name: row.name,
       target: row.target,
+      ...DEFAULT_POLICY,
+      queue: EMPTY_QUEUE,
       typeMix: JSON.parse(row.type_mix) as TypeMix,
       cleaning: row.cleaning,
       provider: row.provider,
@@ -108,8 +118,10 @@ export function poolOf(row: Tables['pool']): { pool: Pool; tally: Tally } {
 
 export function poolReadingOf(row: Tables['pool']): PoolReading {
   const { pool, tally } = poolOf(row)
-  const states = VM_TYPE_NAMES.flatMap((type) =>
-    VM_STATES.map((state) => ({ type, state, count: tally[type]?.[state] ?? 0 })),
+  const counted = countByType(tally)
+  for (const type of VM_TYPE_NAMES) if (!counted.has(type)) counted.set(type, {})
+  const states = [...counted].flatMap(([type, counts]) =>
+    VM_STATES.map((state) => ({ type, state, count: counts[state] ?? 0 })),
   )
   return { pool, stats: poolStats(pool, tally), states }
 }
@@ -143,6 +155,8 @@ export function vmOf(row: VmTuple): Vm {
     poolId: row[1] as number,
     name: row[2] as string,
     type: row[3] as VmType,
+    class: row[3] as string,
+    freeAtMs: null,
     address: row[4] as string,
     power: row[5] as PowerState,
     state: row[6] as VmState,

@@ -203,7 +203,7 @@ async function found(world: World): Promise<void> {
       ask({ ...create, actor: admin, name: 'Cy', email: 'cy@example.org', role: 'user' }),
       ask({ ...create, actor: admin, name: 'Dee', email: 'dee@example.org', role: 'user' }),
       ...POOLS.slice(0, pools).map((pool, i) => {
-        const policy: PoolPolicy = {
+        const policy: Partial<PoolPolicy> = {
           typeMix: EVEN_MIX,
           cleaning: cleaning[i] ?? 'automatic',
           provider: 'simulated',

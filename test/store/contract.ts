@@ -9,7 +9,7 @@ import { setTimeout } from 'node:timers/promises'
 import fc from 'fast-check'
 import { decide, needsOf } from '../../src/domain/command.ts'
 import type { Event, NewEvent } from '../../src/domain/event.ts'
-import type { Pool, Tally } from '../../src/domain/pool.ts'
+import { DEFAULT_POLICY, EMPTY_QUEUE, type Pool, type Tally } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
 import { FIRST_DAY } from '../../src/domain/reset.ts'
 import type { User } from '../../src/domain/user.ts'
@@ -128,6 +128,8 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         createdAtMs: 1,
       }
       const pool: Pool = {
+        ...DEFAULT_POLICY,
+        queue: EMPTY_QUEUE,
         id: 7,
         name: 'pool "7" (ü)',
         target: 1_000_000,
@@ -141,6 +143,8 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         poolId: 7,
         name: 'vm "é"',
         type: 'xlarge',
+        class: 'xlarge',
+        freeAtMs: null,
         address: 'fe80::1',
         power: 'stopped',
         state: 'leased',

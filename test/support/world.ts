@@ -12,10 +12,11 @@ import {
   type ReplyOf,
 } from '../../src/domain/command.ts'
 import type { Event } from '../../src/domain/event.ts'
-import { DEFAULT_POOL, EVEN_MIX, type Pool, type Tally } from '../../src/domain/pool.ts'
+import { DEFAULT_POLICY, DEFAULT_POOL, EMPTY_QUEUE, type Pool, type Tally } from '../../src/domain/pool.ts'
 import { isRefusal, type Refusal, type RefusalCode } from '../../src/domain/refusal.ts'
 import type { User } from '../../src/domain/user.ts'
 import { VM_STATES, type Vm, type VmState } from '../../src/domain/vm.ts'
+import { classKeyOf } from '../../src/domain/vm-class.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
 import { type Installation, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import { MemoryTables } from './memory-store.ts'
@@ -45,12 +46,14 @@ export function aVm(id: number, edit: Partial<Vm> = {}): Vm {
     poolId: 1,
     name: `vm-${id}`,
     type: 'small',
+    class: classKeyOf(edit.type ?? 'small', {}, null),
     address: `10.0.0.${id}`,
     power: 'running',
     state: 'ready',
     generation: leased ? 1 : 0,
     holderId: leased ? 2 : null,
     leasedAtMs: leased ? NOW_MS : null,
+    freeAtMs: null,
     dueAtMs: null,
     claim: 1,
     busyUntilMs: null,
@@ -69,13 +72,14 @@ export function vmsOf(...states: VmState[]): Vm[] {
 /** The pool `default`, with manual cleaning. */
 export function aPool(edit: Partial<Pool> = {}): Pool {
   return {
+    ...DEFAULT_POLICY,
     id: 1,
     name: DEFAULT_POOL,
     target: 0,
-    typeMix: EVEN_MIX,
     cleaning: 'manual',
     provider: 'simulated',
     createdAtMs: NOW_MS,
+    queue: EMPTY_QUEUE,
     ...edit,
   }
 }

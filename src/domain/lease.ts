@@ -1,0 +1,50 @@
+/**
+ * What a lease is: one holder's hold on one machine, from checkout to check-in. (machine, generation) names it, and whoever
+ * calls on it may present that generation. It may have an end, a heartbeat that it ends without, or be soft: kept only as long
+ * as nobody else needs the machine.
+ */
+import type { Labels } from './vm-class.ts'
+
+export type LeaseEnd =
+  | 'checked_in'
+  | 'expired'
+  | 'heartbeat_missed'
+  | 'released'
+  | 'transferred'
+  | 'no_show'
+  | 'user_deleted'
+  | 'reset'
+
+export interface Lease {
+  readonly vmId: number
+  readonly generation: number
+  readonly poolId: number
+  readonly userId: number
+  readonly fromMs: number
+  /** null: without end. */
+  readonly endsAtMs: number | null
+  /** null: it still runs. */
+  readonly endedAtMs: number | null
+  readonly endedBy: LeaseEnd | null
+  /** The request that it was granted to; null: a call of the original API. */
+  readonly requestId: string | null
+  /** The reservation that it fulfils. */
+  readonly reservationId: string | null
+  /** A lease without end that ends this long after somebody needs the machine; null: not soft. */
+  readonly softGraceSeconds: number | null
+  /** The lease ends when no heartbeat came for so long; null: none is expected. */
+  readonly heartbeatSeconds: number | null
+  /** By when the next heartbeat has to come. */
+  readonly beatByMs: number | null
+  /** When a worker has to look at it next: its warning, its end or its missed heartbeat; null: never. */
+  readonly dueAtMs: number | null
+  /** True once its holder was told that it ends soon. */
+  readonly warned: boolean
+  /** What it was charged in the pool's fair queue: machine-minutes, and the weight they were divided by. */
+  readonly chargedMinutes: number
+  readonly weight: number
+  readonly purpose: string | null
+  readonly labels: Labels
+  /** Users who may see the machine's address beside the holder, by id. */
+  readonly sharedWith: readonly number[]
+}
