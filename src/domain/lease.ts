@@ -48,3 +48,25 @@ export interface Lease {
   /** Users who may see the machine's address beside the holder, by id. */
   readonly sharedWith: readonly number[]
 }
+
+/** The lease of a hold of which nothing more is known: a call of the original API. */
+export function plainLease(hold: Pick<Lease, 'vmId' | 'generation' | 'poolId' | 'userId' | 'fromMs'>): Lease {
+  return {
+    ...hold,
+    endsAtMs: null,
+    endedAtMs: null,
+    endedBy: null,
+    requestId: null,
+    reservationId: null,
+    softGraceSeconds: null,
+    heartbeatSeconds: null,
+    beatByMs: null,
+    dueAtMs: null,
+    warned: false,
+    chargedMinutes: 0,
+    weight: 1,
+    purpose: null,
+    labels: {},
+    sharedWith: [],
+  }
+}

@@ -94,6 +94,7 @@ export function userOf(row: Tables['user']): User {
     role: row.role,
     passwordHash: row.password_hash,
     credentialVersion: row.credential_version,
+    quota: null,
     state: row.state,
     createdAtMs: row.created_at_ms,
   }

@@ -124,6 +124,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         role: 'admin',
         passwordHash: '$argon2id$v=19$…',
         credentialVersion: 12,
+        quota: null,
         state: 'active',
         createdAtMs: 1,
       }

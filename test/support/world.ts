@@ -32,6 +32,7 @@ export function aUser(id: number, edit: Partial<User> = {}): User {
     role: id === 1 ? 'admin' : 'user',
     passwordHash: `hash of ${id}`,
     credentialVersion: 1,
+    quota: null,
     state: 'active',
     createdAtMs: NOW_MS,
     ...edit,
