@@ -12,6 +12,7 @@ export type Action =
   | 'pool.change'
   | 'vm.checkout'
   | 'vm.checkin'
+  | 'lease.release'
   | 'vm.maintain'
   | 'vm.delete'
   | 'installation.reset'
@@ -24,6 +25,7 @@ const PERMISSIONS = {
   'pool.change': ['admin'],
   'vm.checkout': ['admin', 'user'],
   'vm.checkin': ['admin', 'user'],
+  'lease.release': ['admin'],
   'vm.maintain': ['admin'],
   'vm.delete': ['admin'],
   'installation.reset': ['admin'],

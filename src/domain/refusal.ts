@@ -113,6 +113,91 @@ export const REFUSALS = {
     text: (d: { vmId: number; generation: number }) =>
       `generation ${d.generation} of machine ${d.vmId} is over: the machine has been leased again since`,
   },
+  pool_unknown: { status: 404, text: (d: { pool: string }) => `${quote(d.pool)} is no pool` },
+  pool_closed_to_you: {
+    status: 403,
+    text: (d: { pool: string }) => `pool ${quote(d.pool)} is open to certain users only`,
+  },
+
+  // leases
+  lease_unknown: { status: 404, text: (d: { lease: string }) => `${quote(d.lease)} is no lease` },
+  lease_over: {
+    status: 410,
+    text: (d: { lease: string }) =>
+      `lease ${d.lease} is over: the machine was given back, or has been leased again since`,
+  },
+  lease_too_long: {
+    status: 422,
+    text: (d: { durationSeconds: number | null; leaseSecondsMax: number }) =>
+      `a lease ${d.durationSeconds === null ? 'without end' : `of ${d.durationSeconds} s`} is longer than this pool allows: at most ${d.leaseSecondsMax} s in all`,
+  },
+  lease_end_past: {
+    status: 422,
+    text: (d: { endsAtMs: number }) =>
+      `the end ${new Date(d.endsAtMs).toISOString()} is not in the future: give the machine back instead`,
+  },
+  lease_endless: {
+    status: 409,
+    text: (d: { lease: string }) => `lease ${d.lease} has no end that could be moved: say when it is to end`,
+  },
+  heartbeat_not_agreed: {
+    status: 409,
+    text: (d: { lease: string }) => `lease ${d.lease} was taken without heartbeats`,
+  },
+  reason_missing: {
+    status: 422,
+    text: () => 'reason is missing: who takes a machine from its holder has to say why',
+  },
+  no_such_machines: {
+    status: 422,
+    text: (d: { field: string; count: number; exist: number }) =>
+      `${d.field} wants ${d.count} machines, and only ${d.exist} that match exist`,
+  },
+  machines_promised: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { pool: string; offerMs: number | null }) =>
+      `the machines of pool ${quote(d.pool)} are promised to a request that waits${until(d.offerMs)}`,
+  },
+  machines_reserved: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { pool: string; offerMs: number | null }) =>
+      `the machines of pool ${quote(d.pool)} are reserved${until(d.offerMs)}`,
+  },
+
+  // requests and quotas
+  request_unknown: { status: 404, text: (d: { id: string }) => `${quote(d.id)} is no request` },
+  request_over: {
+    status: 409,
+    text: (d: { id: string; state: string }) => `request ${d.id} no longer waits: it is ${d.state}`,
+  },
+  priority_too_high: {
+    status: 403,
+    text: (d: { priority: string; priorityMax: string }) =>
+      `priority ${quote(d.priority)} is not for your role in this pool: at most ${quote(d.priorityMax)}`,
+  },
+  quota_never: {
+    status: 422,
+    text: (d: { what: string; wanted: number; quota: number }) =>
+      `${d.wanted} ${d.what} are more than your quota of ${d.quota}`,
+  },
+  quota_full: {
+    status: 409,
+    text: (d: { what: string; used: number; quota: number }) =>
+      `you have ${d.used} of your quota of ${d.quota} ${d.what}`,
+  },
+  queue_quota_full: {
+    status: 409,
+    text: (d: { waiting: number; quota: number }) =>
+      `you have ${d.waiting} requests waiting, as many as your quota of ${d.quota} allows`,
+  },
+  kinds_too_many: {
+    status: 409,
+    retryAfterSeconds: 60,
+    text: (d: { groupsMax: number }) =>
+      `this pool has requests of ${d.groupsMax} different kinds and lengths waiting: ask for one of these, or later`,
+  },
   vm_busy: {
     status: 409,
     retryAfterSeconds: 5,
@@ -175,6 +260,11 @@ type Details<C extends RefusalCode> = Parameters<(typeof REFUSALS)[C]['text']>
 /** The refusal `code`, with the details that its text quotes. */
 export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>): Refusal {
   return new Refusal(code, (details[0] ?? {}) as Record<string, unknown>)
+}
+
+/** Until when something would be possible. */
+function until(offerMs: number | null): string {
+  return offerMs === null ? '' : `; until ${new Date(offerMs).toISOString()} it would be possible`
 }
 
 const QUOTED_LENGTH_MAX = 100

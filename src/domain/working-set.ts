@@ -72,6 +72,8 @@ export class Needs {
   readonly requestIds: Set<string> = new Set()
   /** Reservations by id, whatever their state. Their pools are held. */
   readonly reservationIds: Set<string> = new Set()
+  /** Users of whom it is wanted what they hold, wait for and have used. */
+  readonly usageOf: Set<number> = new Set()
   /** Pools, by name, whose book is wanted even while they are not contended. */
   readonly books: Set<string> = new Set()
   /** By pool id: the version of its book that this server has in memory. */
@@ -93,6 +95,7 @@ export interface LoadedRows {
   readonly leases: readonly Lease[]
   readonly requests: readonly Request[]
   readonly reservations: readonly Reservation[]
+  readonly usage: readonly Usage[]
   /** The books of the pools that are contended or whose book was asked for. */
   readonly books: readonly LoadedBook[]
   /** Ids of ready machines by pool id, ascending; `type` null: of any type. */
@@ -117,6 +120,8 @@ export interface MoreNeeds {
   readonly books: readonly (readonly [poolId: number, version: number])[]
   /** Ready machines of a class: so many, those with the lowest ids that the batch does not have. */
   readonly ready: readonly (readonly [poolId: number, vmClass: ClassKey, count: number])[]
+  /** Machines by id, with the leases that run on them. */
+  readonly vmIds: readonly number[]
   /** Users to whom machines may be leased: held as readers. */
   readonly userIds: readonly number[]
   /** Users of whom it is wanted what they hold, wait for and have used. */
@@ -136,6 +141,7 @@ export interface Usage {
 export interface MoreRows {
   readonly books: readonly LoadedBook[]
   readonly vms: readonly Vm[]
+  readonly leases: readonly Lease[]
   readonly users: readonly User[]
   readonly usage: readonly Usage[]
 }
@@ -175,11 +181,14 @@ export interface View {
   lease(vmId: number): Lease | undefined
   leasesWhere(test: (lease: Lease) => boolean): Lease[]
   request(id: string): Request | undefined
+  requestsWhere(test: (request: Request) => boolean): Request[]
   reservation(id: string): Reservation | undefined
   /** The pool's book; undefined: the pool is not contended, and it was not asked for. */
   book(poolId: number): Book | undefined
   usage(userId: number): Usage | undefined
   vmsWhere(test: (vm: Vm) => boolean): Vm[]
+  /** Ids of the ready machines of a class that are loaded, ascending. */
+  readyOf(poolId: number, vmClass: ClassKey): readonly number[]
   /** The ready machine with the lowest id in the pool, of `type` or of any type. */
   lowestReady(poolId: number, type: VmType | null): Vm | undefined
 }
@@ -201,6 +210,8 @@ export class WorkingSet implements View {
   readonly #books = new Map<number, Book>()
   readonly #usage = new Map<number, Usage>()
   readonly #ready = new Map<string, number[]>()
+  /** By pool and class, as far as it was asked for; machines that became ready since are put in. */
+  readonly #readyByClass = new Map<string, number[]>()
 
   /** Rows as they were loaded: save guards each changed machine by the state and generation it had. */
   readonly loadedVms: Map<number, Vm> = new Map()
@@ -236,6 +247,7 @@ export class WorkingSet implements View {
     }
     for (const vm of rows.vms) this.#putLoadedVm(vm)
     for (const lease of rows.leases) this.#leases.set(lease.vmId, lease)
+    for (const usage of rows.usage) this.#usage.set(usage.userId, usage)
     for (const request of rows.requests) this.#requests.set(request.id, request)
     for (const reservation of rows.reservations) this.#reservations.set(reservation.id, reservation)
     for (const { poolId, type, vmIds } of rows.ready) this.#ready.set(readyKey(poolId, type), [...vmIds])
@@ -277,6 +289,10 @@ export class WorkingSet implements View {
     return this.#requests.get(id)
   }
 
+  requestsWhere(test: (request: Request) => boolean): Request[] {
+    return [...this.#requests.values()].filter(test)
+  }
+
   reservation(id: string): Reservation | undefined {
     return this.#reservations.get(id)
   }
@@ -293,6 +309,17 @@ export class WorkingSet implements View {
     return [...this.#vms.values()].filter(test)
   }
 
+  readyOf(poolId: number, vmClass: ClassKey): readonly number[] {
+    const key = `${poolId} ${vmClass}`
+    const isReady = (vm: Vm | undefined) => vm?.state === 'ready' && vm.poolId === poolId && vm.class === vmClass
+    const known = this.#readyByClass.get(key)
+    const ids =
+      known?.filter((id) => isReady(this.#vms.get(id))) ??
+      [...this.#vms.values()].flatMap((vm) => (isReady(vm) ? vm.id : [])).sort((a, b) => a - b)
+    this.#readyByClass.set(key, ids)
+    return ids
+  }
+
   lowestReady(poolId: number, type: VmType | null): Vm | undefined {
     const ids = this.#ready.get(readyKey(poolId, type))
     while (ids !== undefined && ids.length > 0) {
@@ -307,6 +334,7 @@ export class WorkingSet implements View {
   /** Takes the book of a pool, as it is when this batch begins; what the batch changes is applied to it. */
   takeBook(poolId: number, book: Book): void {
     this.#books.set(poolId, book)
+    if (this.countedPools.has(poolId)) book.apply(this.bookChange(poolId), this.nowMs)
   }
 
   /** Pools whose books this batch has. */
@@ -317,6 +345,7 @@ export class WorkingSet implements View {
   /** Adds rows that were asked for later. What the batch has already stays as it is. */
   addMore(rows: MoreRows): void {
     for (const vm of rows.vms) if (!this.#vms.has(vm.id) && !this.goneVms.has(vm.id)) this.#putLoadedVm(vm)
+    for (const lease of rows.leases) if (!this.#leases.has(lease.vmId)) this.#leases.set(lease.vmId, lease)
     for (const user of rows.users) if (!this.#users.has(user.id)) this.#putUser(user)
     for (const usage of rows.usage) this.#usage.set(usage.userId, usage)
   }
@@ -422,6 +451,7 @@ export class WorkingSet implements View {
   }
 
   #putLoadedVm(vm: Vm): void {
+    this.#readyByClass.delete(`${vm.poolId} ${vm.class}`)
     this.loadedVms.set(vm.id, vm)
     this.#vms.set(vm.id, vm)
   }
@@ -433,6 +463,7 @@ export class WorkingSet implements View {
     this.#count(vm, 1)
     this.#trackLease(before, vm, leases, endedBy)
     if (vm.state === 'ready' && before?.state !== 'ready') this.#becameReady(vm)
+    this.#trackUsage(before, vm)
     this.#vms.set(vm.id, vm)
     this.changedVms.set(vm.id, vm)
   }
@@ -460,7 +491,12 @@ export class WorkingSet implements View {
         if (lease === undefined) throw new Error(`the lease of VM ${vm.id} was not loaded`)
         const last = leases.get(leaseKey(lease)) ?? lease
         leases.delete(leaseKey(lease))
-        this.#changeLease({ ...last, endedAtMs: this.nowMs, endedBy, dueAtMs: null })
+        this.#changeLease({
+          ...last,
+          endedAtMs: this.nowMs,
+          endedBy: last.endedBy ?? endedBy,
+          dueAtMs: null,
+        })
       }
     }
     if (vm.holderId !== null && vm.leasedAtMs !== null && vm.generation !== before?.generation) {
@@ -469,6 +505,19 @@ export class WorkingSet implements View {
       this.newLeases.add(key)
       this.#changeLease(leases.get(key) ?? plainLease({ vmId, generation, poolId, userId, fromMs }))
       leases.delete(key)
+    }
+  }
+
+  /** What users hold, as far as it was asked for, stays right within the batch. */
+  #trackUsage(before: Vm | undefined, vm: Vm): void {
+    if (this.#usage.size === 0 || before?.holderId === vm.holderId) return
+    for (const [held, by] of [
+      [before, -1],
+      [vm, 1],
+    ] as const) {
+      const usage = held?.holderId == null ? undefined : this.#usage.get(held.holderId)
+      if (usage === undefined || held === undefined) continue
+      this.#usage.set(usage.userId, { ...usage, held: [...usage.held, [held.poolId, held.class, by]] })
     }
   }
 
@@ -486,6 +535,8 @@ export class WorkingSet implements View {
     this.changedRequests.set(request.id, request)
     this.#touchPool(request.poolId)
     const by = Number(request.state === 'waiting') - Number(before?.state === 'waiting')
+    const usage = this.#usage.get(request.userId)
+    if (usage !== undefined) this.#usage.set(request.userId, { ...usage, waiting: usage.waiting + by })
     const pool = this.#pools.get(request.poolId)
     if (by !== 0 && pool !== undefined) this.#putQueue(pool, { waiting: pool.queue.waiting + by })
   }
@@ -520,8 +571,8 @@ export class WorkingSet implements View {
   }
 
   #becameReady(vm: Vm): void {
-    for (const key of [readyKey(vm.poolId, null), readyKey(vm.poolId, vm.type)]) {
-      const ids = this.#ready.get(key)
+    const lists = [readyKey(vm.poolId, null), readyKey(vm.poolId, vm.type)].map((key) => this.#ready.get(key))
+    for (const ids of [...lists, this.#readyByClass.get(`${vm.poolId} ${vm.class}`)]) {
       if (ids === undefined) continue
       let at = 0
       while (at < ids.length && (ids[at] as number) < vm.id) at++
@@ -533,7 +584,7 @@ export class WorkingSet implements View {
     this.wiped = true
     for (const map of [this.#users, this.#usersByEmail, this.#pools, this.#poolsByName]) map.clear()
     for (const map of [this.#tallies, this.#vms, this.#ready, this.#leases, this.#books]) map.clear()
-    for (const map of [this.#requests, this.#reservations, this.#usage]) map.clear()
+    for (const map of [this.#requests, this.#reservations, this.#usage, this.#readyByClass]) map.clear()
     for (const map of [this.changedUsers, this.changedPools, this.changedVms, this.loadedVms]) map.clear()
     for (const set of [this.newUserIds, this.newPoolIds, this.countedPools, this.goneVms]) set.clear()
     for (const map of [this.changedLeases, this.changedRequests, this.changedReservations]) map.clear()

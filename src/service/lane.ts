@@ -14,11 +14,15 @@ import {
   needsOf,
   type ReplyOf,
 } from '../domain/command.ts'
+import { Joining } from '../domain/decision.ts'
 import type { NewEvent } from '../domain/event.ts'
+import type { Pool } from '../domain/pool.ts'
 import { isRefusal, type Refusal, refusal } from '../domain/refusal.ts'
+import { Settlement } from '../domain/settlement.ts'
 import { leavesWork } from '../domain/work.ts'
-import { type LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
-import { type Committed, type Store, StoreConflict } from '../store/port.ts'
+import { type LoadedBook, type LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
+import { type Batch, type Committed, type Store, StoreConflict } from '../store/port.ts'
+import { Books } from './books.ts'
 import type { Schedule } from './schedule.ts'
 import { storeRefusal } from './store-refusal.ts'
 
@@ -104,6 +108,7 @@ export class Lane {
   readonly #settings: LaneSettings
   readonly #watcher: LaneWatcher
   readonly #traffic: Traffic
+  readonly #books: Books
   #waiting: Waiting[] = []
   /** True while a start is planned for when the event loop has read what there is. */
   #planned = false
@@ -121,12 +126,14 @@ export class Lane {
     watcher: LaneWatcher,
     settings: LaneSettings = LANE_SETTINGS,
     traffic: Traffic = new Traffic(),
+    books: Books = new Books(),
   ) {
     this.#store = store
     this.#schedule = schedule
     this.#watcher = watcher
     this.#settings = settings
     this.#traffic = traffic
+    this.#books = books
   }
 
   /** Hands in a command. Resolves after the commit with the reply, or with a refusal; rejects on a bug only. */
@@ -249,12 +256,17 @@ export class Lane {
     let set: WorkingSet
     try {
       for (const { command } of commands) needsOf(command, needs)
+      for (const [poolId, version] of this.#books.versions()) needs.bookVersions.set(poolId, version)
       const batch = await this.#store.begin(needs)
+      set = new WorkingSet(batch.rows)
       try {
         this.#watcher.loaded?.(batch.rows)
-        set = new WorkingSet(batch.rows)
-        for (const waiting of commands) answers.push(this.#decideOne(set, waiting))
+        await this.#takeBooks(set, batch.rows.books)
+        const settlement = new Settlement(set)
+        for (const waiting of commands) answers.push(this.#decideOne(set, settlement, waiting))
+        await this.#settle(set, settlement, batch)
       } catch (error) {
+        this.#books.drop(set.bookedPools)
         await batch.release()
         throw error
       }
@@ -267,6 +279,7 @@ export class Lane {
         this.#committing -= commands.length
         this.#plan()
       })
+      this.#books.saving(poolsWithBooks(set), committing, set.nowMs)
     } finally {
       this.#loading = false
       this.#plan()
@@ -282,7 +295,27 @@ export class Lane {
     return answers
   }
 
-  #decideOne(set: WorkingSet, { command, resolve, reject }: Waiting): () => void {
+  /** Gives the batch the books of its pools, once no earlier batch is using them. */
+  async #takeBooks(set: WorkingSet, books: readonly LoadedBook[]): Promise<void> {
+    for (const loaded of books) {
+      await this.#books.free(loaded.poolId)
+      set.takeBook(loaded.poolId, this.#books.current(loaded, set.nowMs))
+    }
+  }
+
+  /** Settles the batch, loading what it turns out to need. */
+  async #settle(set: WorkingSet, settlement: Settlement, batch: Batch): Promise<void> {
+    for (;;) {
+      const wanted = settlement.step()
+      if (wanted === null) return
+      const books = wanted.books.map(([poolId]) => [poolId, this.#books.version(poolId)] as const)
+      const rows = await batch.more({ ...wanted, books })
+      set.addMore(rows)
+      await this.#takeBooks(set, rows.books)
+    }
+  }
+
+  #decideOne(set: WorkingSet, settlement: Settlement, { command, resolve, reject }: Waiting): () => void {
     let decision: ReturnType<typeof decide>
     try {
       decision = decide(set, command)
@@ -291,9 +324,18 @@ export class Lane {
       return () => reject(error)
     }
     if (isRefusal(decision)) return () => resolve(decision)
+    if (decision instanceof Joining) {
+      const { joiner, conclude } = decision
+      settlement.add(joiner)
+      return () => resolve(conclude(settlement.outcomeOf(joiner)))
+    }
     const { changes, reply } = decision
     // Not caught here: a working set in which this failed half-way is good for nobody.
     set.apply(changes)
     return () => resolve(reply)
   }
+}
+
+function poolsWithBooks(set: WorkingSet): Pool[] {
+  return [...set.bookedPools].flatMap((poolId) => set.pool(poolId) ?? [])
 }
