@@ -110,4 +110,23 @@ export class Settlement {
     for (const [key, states] of Object.entries(tally)) ready.set(key, states?.ready ?? 0)
     return placeNamed(this.#set, wish, ready)
   }
+
+  /** Pools with a book in this batch settle by it, once the joiners that are left have joined. */
+  #settlePools(needs: More): void {
+    const joiners = Map.groupBy(this.#joiners, ({ request }) => request.poolId)
+    for (const poolId of new Set([...this.#set.bookedPools, ...joiners.keys()])) {
+      const pool = this.#pool(poolId)
+      const joining = joiners.get(poolId) ?? []
+      const book = this.#set.book(poolId)
+      if (book === undefined) {
+        needs.books.add(poolId)
+        continue
+      }
+      for (const { user } of joining)
+        if (isLimited(pool, user) && this.#set.usage(user.id) === undefined) needs.usageOf.add(user.id)
+      if (needs.any) continue
+      this.#settlePool(pool, book, joining)
+    }
+    if (!needs.any) this.#joiners = []
+  }
 }
