@@ -23,7 +23,10 @@ export const beatLease: Rule<BeatLease, { vm: Vm; lease: Lease }> = {
     const { vm, lease, pool } = called
     if (lease.heartbeatSeconds === null)
       return refusal('heartbeat_not_agreed', { lease: `${vm.id}-${lease.generation}` })
-    const beat = planned({ ...lease, beatByMs: view.nowMs + lease.heartbeatSeconds * 1_000 }, pool.warnSeconds)
+    const beat = planned(
+      { ...lease, beatByMs: view.nowMs + lease.heartbeatSeconds * 1_000 },
+      pool.warnSeconds,
+    )
     return { changes: { leases: [beat], events: [] }, reply: { vm, lease: beat } }
   },
 }

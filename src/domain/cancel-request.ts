@@ -26,7 +26,13 @@ export const cancelRequest: Rule<CancelRequest, { request: Request }> = {
       return refusal('request_unknown', { id: command.id })
     if (request.state === 'cancelled') return { changes: { events: [] }, reply: { request } }
     if (request.state !== 'waiting') return refusal('request_over', { id: request.id, state: request.state })
-    const cancelled: Request = { ...request, state: 'cancelled', endedAtMs: view.nowMs, due: null, parked: false }
+    const cancelled: Request = {
+      ...request,
+      state: 'cancelled',
+      endedAtMs: view.nowMs,
+      due: null,
+      parked: false,
+    }
     return {
       changes: {
         requests: [cancelled],

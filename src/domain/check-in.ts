@@ -8,7 +8,7 @@ import { type Actor, authorized, type Rule } from './decision.ts'
 import type { NewEvent } from './event.ts'
 import type { Lease, LeaseEnd } from './lease.ts'
 import { move } from './lifecycle.ts'
-import { trueUp } from './order.ts'
+import { truedTag, usedMinutes } from './order.ts'
 import { isContended, marginMs, type Pool, type QueueState } from './pool.ts'
 import { isRefusal, refusal } from './refusal.ts'
 import type { Flow } from './request.ts'
@@ -67,13 +67,16 @@ export function leasesEnded(
   for (const { vm, by } of ends) {
     const lease = view.lease(vm.id)
     const pool = pools.get(vm.poolId) ?? view.pool(vm.poolId)
-    if (lease === undefined || pool === undefined) throw new Error(`the lease or pool of VM ${vm.id} was not loaded`)
+    if (lease === undefined || pool === undefined)
+      throw new Error(`the lease or pool of VM ${vm.id} was not loaded`)
     leases.push({ ...lease, endedBy: by })
     pools.set(pool.id, { ...pool, queue: { ...pool.queue, holds: withHold(pool.queue, lease, view.nowMs) } })
     if (!isContended(pool) || lease.chargedMinutes === 0) continue
     const key = `${pool.id} ${lease.userId}`
-    const flow = flows.get(key) ?? view.book(pool.id)?.flow(lease.userId)
-    if (flow !== undefined) flows.set(key, trueUp(pool, flow, lease, view.nowMs))
+    const { v } = pool.queue
+    const tag = flows.get(key)?.tag ?? view.book(pool.id)?.queue.tagOf(lease.userId, v) ?? v
+    const used = usedMinutes(pool, vm.class, view.nowMs - lease.fromMs)
+    flows.set(key, { poolId: pool.id, userId: lease.userId, tag: truedTag(tag, v, lease, used) })
   }
   return {
     vms: ends.map(({ vm }) => givenBack(view, vm)),

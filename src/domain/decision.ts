@@ -2,10 +2,11 @@
  * The shape that every rule has: what it needs loaded, and a pure decision over what was loaded. Deciding never changes
  * anything by itself; it says what would change. Who calls is judged here, the same way for every rule.
  */
+
+import type { Lease } from './lease.ts'
 import { type Action, may } from './permission.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
 import type { Request } from './request.ts'
-import type { Lease } from './lease.ts'
 import type { User } from './user.ts'
 import type { Vm } from './vm.ts'
 import type { Changes, Needs, View } from './working-set.ts'

@@ -37,7 +37,9 @@ export const extendLease: Rule<ExtendLease, { vm: Vm; lease: Lease }> = {
     const override = command.override && caller.role === 'admin'
     const no = endRefusal(view, pool, vm, lease, endsAtMs, override)
     if (no !== null) return no
-    const charged = isContended(pool) ? chargeExtension(pool, view.book(pool.id)?.flow(lease.userId), lease, vm, endsAtMs) : null
+    const charged = isContended(pool)
+      ? chargeExtension(pool, view.book(pool.id)?.flow(lease.userId), lease, vm, endsAtMs)
+      : null
     const extended = planned(
       { ...lease, endsAtMs, warned: false, chargedMinutes: charged?.chargedMinutes ?? lease.chargedMinutes },
       pool.warnSeconds,

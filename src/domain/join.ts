@@ -6,11 +6,11 @@
 import { type Actor, authorized, type Joined, Joining, type Rule } from './decision.ts'
 import { countExisting, type Pool, type Tally } from './pool.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
-import { PRIORITIES, type LeaseTerms, type Priority, type Request } from './request.ts'
+import { type LeaseTerms, newRequest, PRIORITIES, type Priority } from './request.ts'
 import type { User } from './user.ts'
-import { classOf } from './vm-class.ts'
+import { type ClassKey, classOf } from './vm-class.ts'
+import { matches, place, type Wish } from './wish.ts'
 import type { View } from './working-set.ts'
-import { type Kind, matches, type Wish } from './wish.ts'
 
 export interface Join {
   readonly kind: 'join'
@@ -21,7 +21,9 @@ export interface Join {
   readonly pool: string
   readonly wish: Wish
   /** `durationSeconds` undefined: the pool's default. */
-  readonly terms: Omit<LeaseTerms, 'durationSeconds'> & { readonly durationSeconds: number | null | undefined }
+  readonly terms: Omit<LeaseTerms, 'durationSeconds'> & {
+    readonly durationSeconds: number | null | undefined
+  }
   readonly priority: Priority
   /** How long it may wait; 0: it is refused when it cannot be granted at once; null: for ever. */
   readonly waitSeconds: number | null
@@ -29,8 +31,9 @@ export interface Join {
 }
 
 /**
- * Refused: `pool_unknown`, `pool_closed_to_you`, `lease_too_long`, `priority_too_high`, `no_such_machines`, `quota_never`, and what the
- * settlement says: `none_free`, `machines_promised`, `machines_reserved`, `quota_full`, `queue_quota_full`, `kinds_too_many`; callers as in decision.ts.
+ * Refused: `pool_unknown`, `pool_closed_to_you`, `lease_too_long`, `priority_too_high`, `vm_unknown`, `wish_impossible`, and what the
+ * settlement says: `none_free`, `vm_not_free`, `named_conflict`, `lease_promised`, `lease_reserved`, `quota_full`, `quota_never`,
+ * `waiting_full`, `kinds_full`; callers as in decision.ts.
  */
 export const join: Rule<Join, Joined> = {
   needs(command, needs) {
@@ -41,7 +44,8 @@ export const join: Rule<Join, Joined> = {
       if (kind.vmId !== null) needs.vmIds.add(kind.vmId)
       else if (Object.keys(kind.labels).length > 0) continue
       else if (kind.type === null) needs.readyAny.add(command.pool)
-      else needs.readyOfType.set(command.pool, (needs.readyOfType.get(command.pool) ?? new Set()).add(kind.type))
+      else
+        needs.readyOfType.set(command.pool, (needs.readyOfType.get(command.pool) ?? new Set()).add(kind.type))
     }
   },
 
@@ -51,31 +55,15 @@ export const join: Rule<Join, Joined> = {
     const pool = view.poolNamed(command.pool)
     if (pool === undefined) return refusal('pool_unknown', { pool: command.pool })
     const terms = termsIn(pool, command)
-    const no = mayUse(pool, user) ?? lengthRefusal(pool, terms) ?? priorityRefusal(pool, user, command.priority)
+    const no =
+      mayUse(pool, user) ?? lengthRefusal(pool, terms) ?? priorityRefusal(pool, user, command.priority)
     if (no !== null) return no
-    const exists = existence(view, pool, command.wish)
-    if (exists !== null) return exists
-    const { nowMs } = view
-    const { waitSeconds } = command
-    const request: Request = {
-      id: command.id,
-      poolId: pool.id,
-      userId: user.id,
-      seq: 0,
-      wish: command.wish,
-      terms,
-      priority: command.priority,
-      state: 'waiting',
-      createdAtMs: nowMs,
-      untilMs: waitSeconds === null ? null : nowMs + waitSeconds * 1_000,
-      endedAtMs: null,
-      due: null,
-      parked: false,
-      collectSinceMs: null,
-      reservationId: null,
-      leases: [],
-    }
-    return new Joining({ request, user, waits: waitSeconds !== 0, callId: command.requestId }, (outcome) => outcome)
+    const never =
+      namedRefusal(view, pool, command.wish) ?? impossible(pool, view.tally(pool.id), command.wish)
+    if (never !== null) return never
+    const request = newRequest(view, pool, user, { ...command, terms })
+    const waits = command.waitSeconds !== 0
+    return new Joining({ request, user, waits, callId: command.requestId }, (outcome) => outcome)
   },
 }
 
@@ -106,25 +94,26 @@ function priorityRefusal(pool: Pool, user: User, priority: Priority): Refusal | 
   return refusal('priority_too_high', { priority, priorityMax: most })
 }
 
-/** Whether there can ever be machines for each kind of a wish. */
-function existence(view: View, pool: Pool, wish: Wish): Refusal | null {
-  const tally = view.tally(pool.id)
-  for (const [i, kind] of wish.entries()) {
-    if (kind.vmId !== null) {
-      const vm = view.vm(kind.vmId)
-      if (vm === undefined || vm.poolId !== pool.id || vm.state === 'deleting' || !matches(kind, classOf(vm.class)))
-        return refusal('no_such_machines', { field: `wish[${i}]`, count: kind.count, exist: 0 })
-      continue
-    }
-    const exist = existing(kind, tally)
-    if (exist < kind.count && exist < pool.target)
-      return refusal('no_such_machines', { field: `wish[${i}]`, count: kind.count, exist })
+/** Why a machine that is named cannot be had; null: it may be, or none is. */
+function namedRefusal(view: View, pool: Pool, wish: Wish): Refusal | null {
+  for (const kind of wish) {
+    if (kind.vmId === null) continue
+    const vm = view.vm(kind.vmId)
+    if (vm === undefined || vm.poolId !== pool.id || vm.state === 'deleting')
+      return refusal('vm_unknown', { vmId: kind.vmId })
+    if (!matches({ ...kind, vmId: null }, classOf(vm.class)))
+      return refusal('wish_impossible', { pool: pool.name })
   }
   return null
 }
 
-/** Machines of the classes that `kind` matches, whatever they are doing. */
-function existing(kind: Kind, tally: Tally): number {
-  const matching = Object.entries(tally).filter(([key]) => matches(kind, classOf(key)))
-  return countExisting(Object.fromEntries(matching))
+/** A wish for more machines than the pool has, or will have once it is brought to its size. */
+function impossible(pool: Pool, tally: Tally, wish: Wish): Refusal | null {
+  const counts = new Map<ClassKey, number>()
+  for (const [key, states] of Object.entries(tally)) counts.set(key, countExisting({ [key]: states }))
+  const missing = pool.target - countExisting(tally)
+  if (missing > 0)
+    for (const type of Object.keys(pool.typeMix)) counts.set(type, (counts.get(type) ?? 0) + missing)
+  const unnamed = wish.map((kind) => (kind.vmId === null ? kind : { ...kind, vmId: null }))
+  return place(unnamed, counts) === null ? refusal('wish_impossible', { pool: pool.name }) : null
 }

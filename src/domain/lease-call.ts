@@ -45,7 +45,8 @@ export function calledLease(view: View, command: LeaseCall, callers: LeaseCaller
   const { vmId, generation, ifGeneration } = command
   const unknown = refusal('lease_unknown', { lease: `${vmId}-${generation}` })
   const vm = view.vm(vmId)
-  if (vm === undefined || vm.state === 'deleting' || generation > vm.generation || generation < 1) return unknown
+  if (vm === undefined || vm.state === 'deleting' || generation > vm.generation || generation < 1)
+    return unknown
   const admin = may(caller.role, 'lease.release')
   const lease = view.lease(vmId)
   if (lease === undefined || lease.generation !== generation)

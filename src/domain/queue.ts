@@ -114,6 +114,13 @@ export class Queue {
     return byTag.first ?? null
   }
 
+  /** Owners of the rows of a group that may come first: so many by tag, and so many of those that have waited longest. */
+  nextUserIds(group: Group, count: number): number[] {
+    const { byTag, byDue } = group as OwnGroup
+    const rows = [...byTag.entries.slice(0, count), ...byDue.entries.slice(0, count)]
+    return rows.map(({ flow }) => flow.userId)
+  }
+
   /** Whether a row comes before another one. */
   isBefore(a: Row, b: Row, departures: number): boolean {
     return comparePlaces(a as OwnRow, b as OwnRow, departures) < 0

@@ -148,22 +148,10 @@ export const REFUSALS = {
     status: 422,
     text: () => 'reason is missing: who takes a machine from its holder has to say why',
   },
-  no_such_machines: {
-    status: 422,
-    text: (d: { field: string; count: number; exist: number }) =>
-      `${d.field} wants ${d.count} machines, and only ${d.exist} that match exist`,
-  },
-  machines_promised: {
+  named_conflict: {
     status: 409,
-    retryAfterSeconds: 5,
-    text: (d: { pool: string; offerMs: number | null }) =>
-      `the machines of pool ${quote(d.pool)} are promised to a request that waits${until(d.offerMs)}`,
-  },
-  machines_reserved: {
-    status: 409,
-    retryAfterSeconds: 5,
-    text: (d: { pool: string; offerMs: number | null }) =>
-      `the machines of pool ${quote(d.pool)} are reserved${until(d.offerMs)}`,
+    text: (d: { vmId: number }) =>
+      `machine ${d.vmId} cannot be set apart: the others like it are promised or reserved, and it is needed among them`,
   },
 
   // requests and quotas
@@ -177,26 +165,49 @@ export const REFUSALS = {
     text: (d: { priority: string; priorityMax: string }) =>
       `priority ${quote(d.priority)} is not for your role in this pool: at most ${quote(d.priorityMax)}`,
   },
-  quota_never: {
-    status: 422,
-    text: (d: { what: string; wanted: number; quota: number }) =>
-      `${d.wanted} ${d.what} are more than your quota of ${d.quota}`,
+  lease_promised: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { offerSeconds: number | null }) =>
+      `machines are free, but promised to a request that came before${offer(d.offerSeconds)}`,
+  },
+  lease_reserved: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { offerSeconds: number | null }) =>
+      `machines are free, but reserved for later${offer(d.offerSeconds)}`,
+  },
+  extension_promised: {
+    status: 409,
+    text: (d: { until: string | null }) =>
+      `the machine is promised to a request that waits${offerUntil(d.until)}`,
+  },
+  extension_reserved: {
+    status: 409,
+    text: (d: { until: string | null }) => `the machine is reserved for later${offerUntil(d.until)}`,
   },
   quota_full: {
     status: 409,
-    text: (d: { what: string; used: number; quota: number }) =>
-      `you have ${d.used} of your quota of ${d.quota} ${d.what}`,
+    text: (d: { count: number }) =>
+      `with ${d.count} more machines you would hold more than your quota allows`,
   },
-  queue_quota_full: {
+  quota_never: {
     status: 409,
-    text: (d: { waiting: number; quota: number }) =>
-      `you have ${d.waiting} requests waiting, as many as your quota of ${d.quota} allows`,
+    text: (d: { count: number }) => `${d.count} machines at once are more than your quota allows`,
   },
-  kinds_too_many: {
+  waiting_full: {
+    status: 409,
+    text: (d: { waitingMax: number }) => `no more than ${d.waitingMax} of your requests may wait`,
+  },
+  wish_impossible: {
+    status: 409,
+    text: (d: { pool: string }) => `pool ${quote(d.pool)} has no such machines, or fewer of them`,
+  },
+  kinds_full: {
     status: 409,
     retryAfterSeconds: 60,
     text: (d: { groupsMax: number }) =>
-      `this pool has requests of ${d.groupsMax} different kinds and lengths waiting: ask for one of these, or later`,
+      `requests for ${d.groupsMax} different kinds and lengths are waiting already: wait for one of these`,
   },
   vm_busy: {
     status: 409,
@@ -262,9 +273,12 @@ export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>):
   return new Refusal(code, (details[0] ?? {}) as Record<string, unknown>)
 }
 
-/** Until when something would be possible. */
-function until(offerMs: number | null): string {
-  return offerMs === null ? '' : `; until ${new Date(offerMs).toISOString()} it would be possible`
+/** The refusal `code`, with the details that its text quotes. */
+export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>): Refusal {
+  return new Refusal(code, (details[0] ?? {}) as Record<string, unknown>)
+}
+function offer(seconds: number | null): string {
+  return seconds === null ? '' : `; a lease of at most ${seconds} s is possible now`
 }
 
 const QUOTED_LENGTH_MAX = 100

@@ -26,7 +26,7 @@ export const releaseLease: Rule<ReleaseLease, { vm: Vm; lease: Lease }> = {
     const by = own ? 'checked_in' : 'released'
     const said = reason === null ? {} : { reason }
     const changes = leasesEnded(view, [{ vm, by, actorId: caller.id, requestId, ...said }])
-    const ended = { ...lease, endedAtMs: view.nowMs, endedBy: by, dueAtMs: null }
+    const ended: Lease = { ...lease, endedAtMs: view.nowMs, endedBy: by, dueAtMs: null }
     return { changes, reply: { vm: changes.vms[0] as Vm, lease: ended } }
   },
 }

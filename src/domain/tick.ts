@@ -42,8 +42,12 @@ export const tickPool: Rule<TickPool, { more: boolean }> = {
     }
     const ended = leasesEnded(view, ends)
     const over = view
-      .requestsWhere((request) => request.poolId === poolId && request.state === 'waiting' && isDue(request.untilMs))
-      .map((request): Request => ({ ...request, state: 'expired', endedAtMs: nowMs, due: null, parked: false }))
+      .requestsWhere(
+        (request) => request.poolId === poolId && request.state === 'waiting' && isDue(request.untilMs),
+      )
+      .map(
+        (request): Request => ({ ...request, state: 'expired', endedAtMs: nowMs, due: null, parked: false }),
+      )
     return {
       changes: {
         ...ended,

@@ -3,11 +3,11 @@
  * any effect, and the rest of the time is the receiver's, whose quota counts.
  */
 import type { Rule } from './decision.ts'
+import { mayUse } from './join.ts'
 import type { Lease } from './lease.ts'
 import { planned } from './lease.ts'
 import { calledLease, type LeaseCall, leaseCallNeeds } from './lease-call.ts'
 import { move } from './lifecycle.ts'
-import { mayUse } from './join.ts'
 import { quotaRefusal } from './quota.ts'
 import { isRefusal, refusal } from './refusal.ts'
 import type { Vm } from './vm.ts'
@@ -34,7 +34,8 @@ export const transferLease: Rule<TransferLease, { vm: Vm; lease: Lease }> = {
       return refusal('user_unknown', { userId: command.toUserId })
     if (receiver.id === lease.userId) return { changes: { events: [] }, reply: { vm, lease } }
     const no =
-      mayUse(pool, receiver) ?? quotaRefusal(view, pool, receiver, [[vm.class, 1]], view.usage(receiver.id))
+      mayUse(pool, receiver) ??
+      quotaRefusal(view, pool, receiver, [[vm.class, 1]], remaining(lease, view.nowMs))
     if (no !== null) return no
     const generation = vm.generation + 1
     const handed = move(vm, 'transfer', {
@@ -79,4 +80,9 @@ export const transferLease: Rule<TransferLease, { vm: Vm; lease: Lease }> = {
       reply: { vm: handed, lease: received },
     }
   },
+}
+
+/** Seconds until a lease ends; null: it has no end. */
+function remaining({ endsAtMs }: Lease, nowMs: number): number | null {
+  return endsAtMs === null ? null : (endsAtMs - nowMs) / 1_000
 }

@@ -18,6 +18,8 @@ export interface Kind {
   /** One machine by id, which stands in a class of its own; null: any. */
   readonly vmId: number | null
   readonly count: number
+  /** Nothing but machines of this class; undefined: of any that matches. Set by Berth for a machine that was named. */
+  readonly classKey?: ClassKey
 }
 
 /** 1 to 8 kinds, all or nothing. */
@@ -34,6 +36,7 @@ export type Placement = readonly {
 
 /** Whether machines of a class are what a kind asks for. */
 export function matches(kind: Kind, vmClass: VmClass): boolean {
+  if (kind.classKey !== undefined && kind.classKey !== vmClass.key) return false
   if (kind.vmId !== null && kind.vmId !== vmClass.soloVmId) return false
   if (kind.type !== null && kind.type !== vmClass.type) return false
   for (const name in kind.labels) if (vmClass.labels[name] !== kind.labels[name]) return false

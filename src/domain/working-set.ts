@@ -311,7 +311,8 @@ export class WorkingSet implements View {
 
   readyOf(poolId: number, vmClass: ClassKey): readonly number[] {
     const key = `${poolId} ${vmClass}`
-    const isReady = (vm: Vm | undefined) => vm?.state === 'ready' && vm.poolId === poolId && vm.class === vmClass
+    const isReady = (vm: Vm | undefined) =>
+      vm?.state === 'ready' && vm.poolId === poolId && vm.class === vmClass
     const known = this.#readyByClass.get(key)
     const ids =
       known?.filter((id) => isReady(this.#vms.get(id))) ??
