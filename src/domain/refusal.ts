@@ -119,7 +119,7 @@ export const REFUSALS = {
     text: (d: { pool: string }) => `pool ${quote(d.pool)} is open to certain users only`,
   },
 
-  // leases
+  // leases and requests
   lease_unknown: { status: 404, text: (d: { lease: string }) => `${quote(d.lease)} is no lease` },
   lease_over: {
     status: 410,
@@ -148,13 +148,6 @@ export const REFUSALS = {
     status: 422,
     text: () => 'reason is missing: who takes a machine from its holder has to say why',
   },
-  named_conflict: {
-    status: 409,
-    text: (d: { vmId: number }) =>
-      `machine ${d.vmId} cannot be set apart: the others like it are promised or reserved, and it is needed among them`,
-  },
-
-  // requests and quotas
   request_unknown: { status: 404, text: (d: { id: string }) => `${quote(d.id)} is no request` },
   request_over: {
     status: 409,
@@ -165,6 +158,23 @@ export const REFUSALS = {
     text: (d: { priority: string; priorityMax: string }) =>
       `priority ${quote(d.priority)} is not for your role in this pool: at most ${quote(d.priorityMax)}`,
   },
+  named_conflict: {
+    status: 409,
+    text: (d: { vmId: number }) =>
+      `machine ${d.vmId} cannot be set apart: the others like it are promised or reserved, and it is needed among them`,
+  },
+  vm_busy: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { vmId: number }) => `a worker is busy with machine ${d.vmId}`,
+  },
+  vm_state_wrong: {
+    status: 409,
+    text: (d: { vmId: number; state: string; allowed: string }) =>
+      `machine ${d.vmId} is ${d.state}; that is possible only for ${d.allowed}`,
+  },
+
+  // what waits and what is promised
   lease_promised: {
     status: 409,
     retryAfterSeconds: 5,
@@ -208,16 +218,6 @@ export const REFUSALS = {
     retryAfterSeconds: 60,
     text: (d: { groupsMax: number }) =>
       `requests for ${d.groupsMax} different kinds and lengths are waiting already: wait for one of these`,
-  },
-  vm_busy: {
-    status: 409,
-    retryAfterSeconds: 5,
-    text: (d: { vmId: number }) => `a worker is busy with machine ${d.vmId}`,
-  },
-  vm_state_wrong: {
-    status: 409,
-    text: (d: { vmId: number; state: string; allowed: string }) =>
-      `machine ${d.vmId} is ${d.state}; that is possible only for ${d.allowed}`,
   },
 
   // the installation
@@ -273,12 +273,12 @@ export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>):
   return new Refusal(code, (details[0] ?? {}) as Record<string, unknown>)
 }
 
-/** The refusal `code`, with the details that its text quotes. */
-export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>): Refusal {
-  return new Refusal(code, (details[0] ?? {}) as Record<string, unknown>)
-}
 function offer(seconds: number | null): string {
   return seconds === null ? '' : `; a lease of at most ${seconds} s is possible now`
+}
+
+function offerUntil(time: string | null): string {
+  return time === null ? '' : `; its lease can be extended until ${time}`
 }
 
 const QUOTED_LENGTH_MAX = 100
