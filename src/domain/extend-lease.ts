@@ -3,12 +3,14 @@
  * waits, or earlier. A refused extension says until when it would be possible.
  */
 import type { Rule } from './decision.ts'
+import { extensionRefusal } from './extension.ts'
 import type { Lease } from './lease.ts'
 import { planned } from './lease.ts'
 import { calledLease, type LeaseCall, leaseCallNeeds } from './lease-call.ts'
-import { chargeExtension } from './order.ts'
+import { chargedTag, chargeOf } from './order.ts'
 import { isContended, marginMs, type Pool } from './pool.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
+import type { Flow } from './request.ts'
 import type { Vm } from './vm.ts'
 import type { View } from './working-set.ts'
 
@@ -21,7 +23,8 @@ export interface ExtendLease extends LeaseCall {
 }
 
 /**
- * Refused: `lease_endless` (moved by an amount), `lease_end_past`, `lease_too_long`, `machines_promised`, `machines_reserved`;
+ * Refused: `lease_endless` (moved by an amount), `lease_end_past`, `lease_too_long`, `extension_promised`,
+ * `extension_reserved`;
  * calls as in lease-call.ts.
  */
 export const extendLease: Rule<ExtendLease, { vm: Vm; lease: Lease }> = {
@@ -37,20 +40,16 @@ export const extendLease: Rule<ExtendLease, { vm: Vm; lease: Lease }> = {
     const override = command.override && caller.role === 'admin'
     const no = endRefusal(view, pool, vm, lease, endsAtMs, override)
     if (no !== null) return no
-    const charged = isContended(pool)
-      ? chargeExtension(pool, view.book(pool.id)?.flow(lease.userId), lease, vm, endsAtMs)
-      : null
-    const extended = planned(
-      { ...lease, endsAtMs, warned: false, chargedMinutes: charged?.chargedMinutes ?? lease.chargedMinutes },
-      pool.warnSeconds,
-    )
+    const { minutes, flows } = charge(view, pool, vm, lease, endsAtMs)
+    const chargedMinutes = lease.chargedMinutes + minutes
+    const extended = planned({ ...lease, endsAtMs, warned: false, chargedMinutes }, pool.warnSeconds)
     const freeAtMs = endsAtMs === null ? null : endsAtMs + marginMs(pool, vm.type)
     const changed = { ...vm, freeAtMs }
     return {
       changes: {
         vms: [changed],
         leases: [extended],
-        ...(charged === null ? {} : { flows: [charged.flow] }),
+        flows,
         events: [
           {
             type: 'lease.extended',
@@ -87,10 +86,31 @@ function endRefusal(
   const seconds = endsAtMs === null ? null : Math.ceil((endsAtMs - lease.fromMs) / 1_000)
   if (leaseSecondsMax !== null && (seconds === null || seconds > leaseSecondsMax))
     return refusal('lease_too_long', { durationSeconds: seconds, leaseSecondsMax })
-  const later = lease.endsAtMs !== null && (endsAtMs === null || endsAtMs > lease.endsAtMs)
   const book = view.book(pool.id)
-  if (!later || book === undefined) return null
-  const answer = book.mayExtend(vm.class, lease.endsAtMs, endsAtMs)
-  if (answer === null || (override && answer.code === 'machines_promised')) return null
-  return refusal(answer.code, { pool: pool.name, offerMs: answer.offerMs })
+  const held = book?.vms.get(vm.id)
+  if (book === undefined || held === undefined || lease.endsAtMs === null) return null
+  const answer = extensionRefusal(book, held, lease.endsAtMs, endsAtMs)
+  return override && answer?.code === 'extension_promised' ? null : answer
+}
+
+/** While others wait, the time that a lease gets more is charged like a grant of it. */
+function charge(
+  view: View,
+  pool: Pool,
+  vm: Vm,
+  lease: Lease,
+  endsAtMs: number | null,
+): { minutes: number; flows: Flow[] } {
+  const seconds = endsAtMs === null || lease.endsAtMs === null ? null : (endsAtMs - lease.endsAtMs) / 1_000
+  const book = view.book(pool.id)
+  if (
+    !isContended(pool) ||
+    book === undefined ||
+    lease.endsAtMs === null ||
+    (seconds !== null && seconds <= 0)
+  )
+    return { minutes: 0, flows: [] }
+  const minutes = chargeOf(pool, vm.class, seconds)
+  const tag = chargedTag(book.queue.tagOf(lease.userId, pool.queue.v), minutes, lease.weight)
+  return { minutes, flows: [{ poolId: pool.id, userId: lease.userId, tag }] }
 }
