@@ -83,7 +83,7 @@ export interface Promised {
 }
 
 /** Something that takes machines of a class for a while. */
-interface Interval {
+export interface Interval {
   readonly classKey: ClassKey
   readonly count: number
   readonly fromMs: number
@@ -143,7 +143,7 @@ export class Book {
     this.#count(change.tally, nowMs)
     for (const vm of change.vms) this.putVm(vm, nowMs)
     for (const id of change.gone) this.#dropVm(id)
-    for (const reservation of change.reservations) this.#putReservation(reservation, nowMs)
+    for (const reservation of change.reservations) this.putReservation(reservation, nowMs)
     this.#putRequests(change.requests)
     for (const { userId, tag } of change.flows) this.#setTag(userId, tag)
     for (const { timeline } of this.#classes.values()) timeline.fold(nowMs)
@@ -165,6 +165,11 @@ export class Book {
   /** Those that are confirmed or active. */
   get reservations(): ReadonlyMap<string, Reservation> {
     return this.#reservations
+  }
+
+  /** What confirmed reservations take of the timelines, by id. */
+  get booked(): ReadonlyMap<string, readonly Interval[]> {
+    return this.#booked
   }
 
   get promises(): readonly Promised[] {
@@ -293,7 +298,8 @@ export class Book {
     this.#changes++
   }
 
-  #putReservation(reservation: Reservation, nowMs: number): void {
+  /** A reservation in its new state. */
+  putReservation(reservation: Reservation, nowMs: number): void {
     const { id, state, pinned, fromMs, toMs } = reservation
     for (const interval of this.#booked.get(id) ?? []) this.#layInterval(interval, 1, nowMs)
     this.#booked.delete(id)
@@ -405,7 +411,7 @@ export class Book {
     this.#booked.clear()
     this.#promises = []
     for (const vm of vms) this.putVm(vm, nowMs)
-    for (const reservation of reservations) this.#putReservation(reservation, nowMs)
+    for (const reservation of reservations) this.putReservation(reservation, nowMs)
   }
 }
 

@@ -99,7 +99,10 @@ describe('a timeline', () => {
             assert.deepEqual(timeline.lowest(a, b), plain.lowest(a, b))
             for (const n of [-1, 0, 1, 2])
               assert.equal(timeline.firstBelow(a, b, n), plain.firstBelow(a, b, n))
-            assert.deepEqual([...timeline.changes(a, b)], plain.changes(a, b))
+            assert.deepEqual(
+              [...timeline.steps(a, b)],
+              [a, ...plain.changes(a, b)].map((ms) => ({ fromMs: ms, free: plain.at(ms) })),
+            )
             const rises = [ORIGIN_MS, ...plain.changes(ORIGIN_MS, null)].filter(
               (ms) => plain.at(ms) > (ms === ORIGIN_MS ? 0 : plain.at(ms - 1)),
             )

@@ -34,6 +34,12 @@ export interface Lowest {
   readonly untilMs: number | null
 }
 
+/** From when on how many are free. */
+export interface Step {
+  readonly fromMs: number
+  readonly free: number
+}
+
 /** How many machines of a class are free to be promised. Instants before the kept past count as its beginning. */
 export class Timeline {
   readonly #gridMs: number
@@ -178,19 +184,28 @@ export class Timeline {
     return null
   }
 
-  /** The instants after `fromMs` and before `toMs` (null: ever) at which the value changes. */
-  *changes(fromMs: number, toMs: number | null): Generator<number> {
-    const from = this.#kept(this.#slot(fromMs) + 1)
-    const to = toMs === null ? this.#slotsMax : this.#slotsEnd(fromMs, toMs)
-    for (let number = Math.floor(from / CHUNK_SLOTS); number - this.#first < this.#chunks.length; number++) {
+  /** The steps of the function over [fromMs, toMs): from when on how many are free. The first begins at `fromMs`. */
+  *steps(fromMs: number, toMs: number | null): Generator<Step> {
+    const from = this.#kept(this.#slot(fromMs))
+    const to = Math.max(from + 1, this.#slotsEnd(fromMs, toMs))
+    let number = Math.floor(from / CHUNK_SLOTS)
+    let value = this.#valueBefore(number)
+    let begun = false
+    for (; number * CHUNK_SLOTS < to && number - this.#first < this.#chunks.length; number++) {
       const chunk = this.#chunks[number - this.#first]
       if (!chunk) continue
       const begin = number * CHUNK_SLOTS
-      for (let i = Math.max(0, from - begin); i < CHUNK_SLOTS; i++) {
-        if (begin + i >= to) return
-        if (chunk.deltas[i] !== 0) yield this.#ms(begin + i)
+      for (let i = 0; i < CHUNK_SLOTS && begin + i < to; i++) {
+        const delta = chunk.deltas[i] as number
+        if (!begun && begin + i > from) {
+          yield { fromMs, free: value }
+          begun = true
+        }
+        value += delta
+        if (begun && delta !== 0) yield { fromMs: this.#ms(begin + i), free: value }
       }
     }
+    if (!begun) yield { fromMs, free: value }
   }
 
   /** Forgets what changed before the chunk that `nowMs` is in, so that it does not grow with time. Later values stay. */

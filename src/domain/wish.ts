@@ -74,6 +74,41 @@ export function place(wish: Wish, capacity: ReadonlyMap<ClassKey, number>): Plac
   )
 }
 
+/** As many machines of a wish as can be had, and what is missing. */
+export interface Partly {
+  readonly placement: Placement
+  /** [] when it is all there. */
+  readonly missing: Wish
+}
+
+/**
+ * The most machines for a wish among so many of each class. Kinds are served in their order, each with as many as those before it leave
+ * possible; what can be placed together is a polymatroid, so whatever cannot be added to is the most.
+ */
+export function placeMost(wish: Wish, capacity: ReadonlyMap<ClassKey, number>): Partly {
+  const whole = place(wish, capacity)
+  if (whole !== null) return { placement: whole, missing: [] }
+  const served: Kind[] = wish.map((kind) => ({ ...kind, count: 0 }))
+  let placement: Placement = []
+  for (const [i, kind] of wish.entries()) {
+    let fewest = 0
+    let most = kind.count
+    while (fewest < most) {
+      const count = Math.ceil((fewest + most) / 2)
+      served[i] = { ...kind, count }
+      const found = place(served, capacity)
+      if (found === null) most = count - 1
+      else {
+        fewest = count
+        placement = found
+      }
+    }
+    served[i] = { ...kind, count: fewest }
+  }
+  const missing = wish.map((kind, i) => ({ ...kind, count: kind.count - (served[i] as Kind).count }))
+  return { placement, missing: missing.filter(({ count }) => count > 0) }
+}
+
 /**
  * Takes up to `wanted` machines for a kind: from a class that has some left, or from one whose present taker moves on, in as
  * many steps as it needs. Returns how many; 0: none can be had. `taken` (by kind and class) and `left` are changed.
