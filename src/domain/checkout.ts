@@ -90,7 +90,7 @@ function noneFree({ vmId, pool, type }: Checkout): Refusal {
 /** While others wait or have booked, a checkout asks like a request that will not wait, for a lease without end. */
 function joining(view: View, pool: Pool, holder: User, command: Checkout): Joining<{ vm: Vm; holder: User }> {
   const kind = { type: command.type, labels: {}, vmId: command.vmId, count: 1 }
-  const request = newRequest(view, pool, holder, {
+  const request = newRequest(view, pool, holder.id, {
     id: command.requestId,
     wish: [kind],
     terms: ENDLESS,

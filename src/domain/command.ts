@@ -14,6 +14,8 @@ import { deleteVm, maintain } from './maintenance.ts'
 import { growPool, shrinkPool, sizePool } from './pool-size.ts'
 import { refusal } from './refusal.ts'
 import { releaseLease } from './release-lease.ts'
+import { cancelReservation, claimReservation, expireReservation } from './reservation-call.ts'
+import { reserve } from './reserve.ts'
 import { beginReset, continueReset } from './reset.ts'
 import { shareLease } from './share-lease.ts'
 import { tickPool } from './tick.ts'
@@ -39,6 +41,10 @@ const RULES = {
   shareLease,
   beatLease,
   tickPool,
+  reserve,
+  claimReservation,
+  cancelReservation,
+  expireReservation,
   maintain,
   deleteVm,
   claimWork,
@@ -72,6 +78,10 @@ const DURING_RESET = {
   shareLease: false,
   beatLease: false,
   tickPool: false,
+  reserve: false,
+  claimReservation: false,
+  cancelReservation: false,
+  expireReservation: false,
   maintain: false,
   deleteVm: false,
   claimWork: true,

@@ -32,7 +32,7 @@ export interface Join {
 
 /**
  * Refused: `pool_unknown`, `pool_closed_to_you`, `lease_too_long`, `priority_too_high`, `vm_unknown`, `wish_impossible`, and what the
- * settlement says: `none_free`, `vm_not_free`, `named_conflict`, `lease_promised`, `lease_reserved`, `quota_full`, `quota_never`,
+ * settlement says: `none_free`, `vm_not_free`, `vm_entangled`, `lease_promised`, `lease_reserved`, `quota_full`, `quota_never`,
  * `waiting_full`, `kinds_full`; callers as in decision.ts.
  */
 export const join: Rule<Join, Joined> = {
@@ -61,7 +61,7 @@ export const join: Rule<Join, Joined> = {
     const never =
       namedRefusal(view, pool, command.wish) ?? impossible(pool, view.tally(pool.id), command.wish)
     if (never !== null) return never
-    const request = newRequest(view, pool, user, { ...command, terms })
+    const request = newRequest(view, pool, user.id, { ...command, terms })
     const waits = command.waitSeconds !== 0
     return new Joining({ request, user, waits, callId: command.requestId }, (outcome) => outcome)
   },

@@ -114,6 +114,11 @@ export class Queue {
     return byTag.first ?? null
   }
 
+  /** All that wait. */
+  *requests(): Iterable<Request> {
+    for (const { requests } of new Set(this.#rowOf.values())) yield* requests
+  }
+
   /** Owners of the rows of a group that may come first: so many by tag, and so many of those that have waited longest. */
   nextUserIds(group: Group, count: number): number[] {
     const { byTag, byDue } = group as OwnGroup

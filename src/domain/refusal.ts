@@ -158,11 +158,6 @@ export const REFUSALS = {
     text: (d: { priority: string; priorityMax: string }) =>
       `priority ${quote(d.priority)} is not for your role in this pool: at most ${quote(d.priorityMax)}`,
   },
-  named_conflict: {
-    status: 409,
-    text: (d: { vmId: number }) =>
-      `machine ${d.vmId} cannot be set apart: the others like it are promised or reserved, and it is needed among them`,
-  },
   vm_busy: {
     status: 409,
     retryAfterSeconds: 5,
@@ -248,13 +243,14 @@ export const REFUSALS = {
   vm_entangled: {
     status: 409,
     text: (d: { vmId: number; count: number }) =>
-      `machine ${d.vmId} cannot be reserved by name, as what others have booked or wait for needs it; ${d.count} machines like it are free then`,
+      `machine ${d.vmId} cannot be asked for by name, as what others have booked or wait for needs it; ${d.count} machines like it are free then`,
   },
   series_full: {
     status: 409,
     text: (d: { failed: number; count: number; windows: readonly unknown[] }) =>
       `${d.failed} of the ${d.count} windows cannot be reserved`,
   },
+  reservation_unknown: { status: 404, text: (d: { id: string }) => `${quote(d.id)} is no reservation` },
   reservation_over: {
     status: 409,
     text: (d: { id: string; state: string }) => `reservation ${quote(d.id)} is over: ${d.state}`,

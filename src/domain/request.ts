@@ -4,7 +4,6 @@
  */
 
 import type { Pool } from './pool.ts'
-import type { User } from './user.ts'
 import type { Labels } from './vm-class.ts'
 import type { Wish } from './wish.ts'
 import type { View } from './working-set.ts'
@@ -81,12 +80,12 @@ export interface Asked extends Pick<Request, 'id' | 'wish' | 'terms' | 'priority
 }
 
 /** A request that has no place in its pool's queue yet. */
-export function newRequest(view: View, pool: Pool, user: User, asked: Asked): Request {
+export function newRequest(view: View, pool: Pool, userId: number, asked: Asked): Request {
   const { id, wish, terms, priority, waitSeconds } = asked
   return {
     id,
     poolId: pool.id,
-    userId: user.id,
+    userId,
     seq: 0,
     wish,
     terms,

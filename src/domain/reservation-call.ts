@@ -18,7 +18,10 @@ interface ReservationCall {
   readonly requestId: string
 }
 
-function called(view: View, { actor, id }: ReservationCall): { caller: User; reservation: Reservation } | Refusal {
+function called(
+  view: View,
+  { actor, id }: ReservationCall,
+): { caller: User; reservation: Reservation } | Refusal {
   const caller = knownCaller(view, actor)
   if (isRefusal(caller)) return caller
   const reservation = view.reservation(id)
@@ -106,7 +109,11 @@ function overNow(
   view: View,
   reservation: Reservation,
   type: EventType,
-  who: { readonly by: Lease['endedBy'] & string; readonly actorId: number | null; readonly requestId?: string },
+  who: {
+    readonly by: Lease['endedBy'] & string
+    readonly actorId: number | null
+    readonly requestId?: string
+  },
   vmIds: readonly number[],
 ): Changes {
   const vms = vmIds.flatMap((id) => {

@@ -2,7 +2,7 @@
  * How somebody books machines for windows to come: one window, or those of a series, all of them or, when they say so, as many
  * as can be had. Whether a window can be kept is admission.ts's to say.
  */
-import { type Admitted, admit, admitSeries, type AdmittedSeries } from './admission.ts'
+import { type Admitted, type AdmittedSeries, admit, admitSeries } from './admission.ts'
 import { type Actor, authorized, type Rule } from './decision.ts'
 import type { NewEvent } from './event.ts'
 import { mayUse } from './join.ts'
@@ -90,7 +90,10 @@ export const reserve: Rule<Reserve, Reserved> = {
     return {
       changes: {
         pools: [{ ...pool, queue: { ...pool.queue, nextSeq } }],
-        vms: [...moves.values()].map(({ vmId, classKey }) => ({ ...(named.get(vmId) as Vm), class: classKey })),
+        vms: [...moves.values()].map(({ vmId, classKey }) => ({
+          ...(named.get(vmId) as Vm),
+          class: classKey,
+        })),
         reservations,
         notices: answer.admitted.flatMap(({ notices }) => notices),
         events: reservations.map((reservation): NewEvent => {
@@ -124,7 +127,8 @@ function namedIn(view: View, poolId: number, wish: Wish): Map<number, Vm> | Refu
     if (kind.vmId === null) continue
     const vm = view.vm(kind.vmId)
     const fits = vm !== undefined && matches({ ...kind, vmId: null }, classOf(vm.class))
-    if (!fits || vm.poolId !== poolId || vm.state === 'deleting') return refusal('vm_unknown', { vmId: kind.vmId })
+    if (!fits || vm.poolId !== poolId || vm.state === 'deleting')
+      return refusal('vm_unknown', { vmId: kind.vmId })
     named.set(vm.id, vm)
   }
   return named

@@ -4,25 +4,31 @@
  * came; else the pool's book decides (settle.ts). Classes and numbers are decided first; then machines are picked, of which the
  * batch may have to load some.
  */
+import type { Notice } from './admission.ts'
 import type { Book } from './book.ts'
 import type { Joined, Joiner } from './decision.ts'
 import type { NewEvent } from './event.ts'
+import { heal } from './healing.ts'
 import { type Lease, plainLease, planned } from './lease.ts'
 import { move } from './lifecycle.ts'
 import { countFree, isContended, marginMs, type Pool } from './pool.ts'
 import { headroomOf, isLimited, quotaRefusal, vcpuOf } from './quota.ts'
 import { type Refusal, refusal } from './refusal.ts'
-import type { Request } from './request.ts'
+import { ENDLESS, newRequest, type Request } from './request.ts'
+import type { Reservation } from './reservation.ts'
+import { type Started, startReservations } from './reservation-start.ts'
 import { type Grant, type Join, type Settled, settle } from './settle.ts'
 import { setApart, setApartRefusal } from './solo-class.ts'
 import type { Vm } from './vm.ts'
 import type { ClassKey } from './vm-class.ts'
-import { countWished, type Placement, place } from './wish.ts'
+import { countWished, type Placement, place, type Wish } from './wish.ts'
 import type { MoreNeeds, WorkingSet } from './working-set.ts'
 
 /** A grant whose machines are to be picked. `joiner` null: the request has waited. */
 interface Pending extends Grant {
   readonly joiner: Joiner | null
+  /** True: a reservation that begins, and no request. */
+  readonly isStart: boolean
 }
 
 /** What settle has decided of a pool, to be applied when its machines are picked. */
@@ -32,6 +38,7 @@ interface Decided {
   readonly settled: Settled
   readonly pending: readonly Pending[]
   readonly byId: ReadonlyMap<string, Joiner>
+  readonly started: readonly Started[]
 }
 
 export class Settlement {
@@ -62,12 +69,24 @@ export class Settlement {
   step(): MoreNeeds | null {
     for (;;) {
       const needs = new More()
+      this.#askSoftLeases(needs)
       this.#carryOut(needs)
       if (needs.any) return needs.list()
       this.#grantFree(needs)
       this.#settlePools(needs)
       if (needs.any) return needs.list()
       if (this.#decided.length === 0) return null
+    }
+  }
+
+  /** Tells the holders of soft leases that end for a reservation of this batch. */
+  #askSoftLeases(needs: More): void {
+    const { notices } = this.#set
+    for (const { vmId } of notices) if (this.#set.lease(vmId) === undefined) needs.vmIds.add(vmId)
+    if (needs.any) return
+    for (const notice of notices.splice(0)) {
+      const { vm, lease, event } = this.#asked(notice)
+      this.#set.apply({ vms: [vm], leases: [lease], events: [event] })
     }
   }
 
@@ -104,7 +123,8 @@ export class Settlement {
       return true
     }
     if (placement === null || no !== null) return false
-    const pending = { request, joiner, placement, durationSeconds, chargedMinutes: 0, weight: 1 }
+    const granted = { request, placement, durationSeconds, chargedMinutes: 0, weight: 1 }
+    const pending = { ...granted, joiner, isStart: false }
     if (!this.#hasMachines([pending], needs)) return false
     this.#set.apply(this.#leased(pool, [pending]))
     return true
@@ -163,7 +183,13 @@ export class Settlement {
 
   #settlePool(pool: Pool, book: Book, joiners: readonly Joiner[]): void {
     const set = this.#set
-    const joins = joiners.flatMap((joiner) => this.#joinOf(joiner, book))
+    this.#heal(book)
+    const joining = joiners.flatMap((joiner) => this.#joinOf(joiner, book))
+    const started = startReservations(book, set.nowMs)
+    const missing = started.flatMap((start) =>
+      start.missing.length === 0 ? [] : [missingRequest(set, pool, start)],
+    )
+    const joins = [...missing.map((request) => ({ request, waits: true })), ...joining]
     const settled = settle(book, joins, set.nowMs, {
       vcpuOf: (type) => vcpuOf(set, type),
       headroom(userId) {
@@ -180,9 +206,21 @@ export class Settlement {
     }
     const pending = settled.grants.map((grant) => {
       const joiner = byId.get(grant.request.id) ?? null
-      return { ...grant, request: joiner?.request ?? grant.request, joiner }
+      return { ...grant, request: joiner?.request ?? grant.request, joiner, isStart: false }
     })
-    this.#decided.push({ poolId: pool.id, book, settled, pending, byId })
+    this.#decided.push({ poolId: pool.id, book, settled, pending, byId, started })
+  }
+
+  /** Reservations that cannot be kept as things are, and those that can again: their holders are told. */
+  #heal(book: Book): void {
+    const { atRisk, safe, repinned } = heal(book, this.#set.nowMs)
+    const reservations = [...atRisk, ...safe, ...repinned]
+    if (reservations.length === 0) return
+    const told = [
+      ...atRisk.map((reservation) => riskEvent('reservation.at_risk', reservation)),
+      ...safe.map((reservation) => riskEvent('reservation.safe', reservation)),
+    ]
+    this.#set.apply({ reservations, events: told })
   }
 
   /**
@@ -194,7 +232,7 @@ export class Settlement {
     const vmIds = request.wish.flatMap(({ vmId }) => vmId ?? [])
     if (vmIds.length === 0) return [{ request, waits }]
     const vms = vmIds.map((id) => this.#set.vm(id)).filter((vm) => vm !== undefined)
-    const no = waits ? setApartRefusal(book, vms) : notReady(vms)
+    const no = waits ? setApartRefusal(book, vms, this.#set.nowMs) : notReady(vms)
     if (no !== null) {
       this.#outcomes.set(joiner, no)
       return []
@@ -213,12 +251,15 @@ export class Settlement {
 
   /** Picks the machines for what was decided, and applies each pool's decisions as one change. */
   #carryOut(needs: More): void {
-    for (const { pending, settled } of this.#decided) {
-      this.#hasMachines(pending, needs)
+    for (const { poolId, pending, settled, started } of this.#decided) {
+      this.#hasMachines(
+        [...started.map((start) => startGrant(this.#set, this.#pool(poolId), start)), ...pending],
+        needs,
+      )
       for (const { vmId } of settled.notices) if (this.#set.lease(vmId) === undefined) needs.vmIds.add(vmId)
     }
     if (needs.any) return
-    for (const { poolId, book, settled, pending, byId } of this.#decided) {
+    for (const { poolId, book, settled, pending, byId, started } of this.#decided) {
       const pool = this.#pool(poolId)
       const { v, departed, nextSeq } = book.pool.queue
       const settleAtMs = settled.more ? this.#set.nowMs : settled.nextAtMs
@@ -228,19 +269,29 @@ export class Settlement {
         this.#outcomes.set(joiner, { leases: null, waiting: request })
         return [{ ...waitsNow(request), requestId: joiner.callId }]
       })
-      const leased = this.#leased(pool, pending)
-      const asked = settled.notices.map((notice) => this.#asked(pool, notice))
+      const begun = started.map((start) => startGrant(this.#set, pool, start))
+      const leased = this.#leased(pool, [...begun, ...pending])
+      const asked = settled.notices.map((notice) => this.#asked(notice))
       const queue = { ...pool.queue, v, departed, nextSeq, settleAtMs }
       const isSame = nextSeq === pool.queue.nextSeq && settleAtMs === pool.queue.settleAtMs
       // What only looks at a pool must not have to be saved.
-      if (!isSame || pending.length + settled.requests.length + settled.flows.length + asked.length > 0)
+      if (
+        !isSame ||
+        started.length + pending.length + settled.requests.length + settled.flows.length + asked.length > 0
+      )
         this.#set.apply({
           pools: [{ ...pool, queue }],
           flows: settled.flows,
           requests: [...settled.requests, ...leased.requests],
+          reservations: started.map(({ reservation }) => reservation),
           vms: [...leased.vms, ...asked.map(({ vm }) => vm)],
           leases: [...leased.leases, ...asked.map(({ lease }) => lease)],
-          events: [...waiting, ...leased.events, ...asked.map(({ event }) => event)],
+          events: [
+            ...started.map(startsNow),
+            ...waiting,
+            ...leased.events,
+            ...asked.map(({ event }) => event),
+          ],
         })
       if (settled.userIds.length === 0 || this.#rounds++ > ROUNDS_MAX) continue
       for (const userId of settled.userIds) book.touch(userId)
@@ -296,7 +347,7 @@ export class Settlement {
           {
             ...plainLease({ ...hold, fromMs: nowMs }),
             endsAtMs,
-            requestId: joiner === null ? request.id : null,
+            requestId: joiner === null && !grant.isStart ? request.id : null,
             reservationId: request.reservationId,
             softGraceSeconds,
             heartbeatSeconds,
@@ -314,7 +365,7 @@ export class Settlement {
       leases.push(...granted.map(({ lease }) => lease))
       events.push(...granted.map(({ lease }) => checkedOut(lease, joiner)))
       if (joiner !== null) this.#outcomes.set(joiner, { leases: granted, waiting: null })
-      else {
+      else if (!grant.isStart) {
         const refs = granted.map(({ vm: { id: vmId, generation } }) => ({ vmId, generation }))
         requests.push({
           ...request,
@@ -349,10 +400,11 @@ export class Settlement {
   }
 
   /** A soft lease that ends, as somebody needs its machine. */
-  #asked(pool: Pool, { vmId, endsAtMs }: { vmId: number; endsAtMs: number }) {
+  #asked({ vmId, endsAtMs }: Notice) {
     const vm = this.#set.vm(vmId)
     const lease = this.#set.lease(vmId)
     if (vm === undefined || lease === undefined) throw new Error(`the lease of VM ${vmId} was not loaded`)
+    const pool = this.#pool(vm.poolId)
     const { generation, userId } = lease
     const event: NewEvent = {
       type: 'lease.wanted_back',
@@ -456,4 +508,35 @@ const NEXT_USERS_MAX = 256
 function notReady(vms: readonly Vm[]): Refusal | null {
   const taken = vms.find(({ state }) => state !== 'ready')
   return taken === undefined ? null : refusal('vm_not_free', { vmId: taken.id })
+}
+
+/** A reservation that begins, as a grant: its machines are its holder's until its window ends. */
+function startGrant(set: WorkingSet, pool: Pool, start: Started): Pending {
+  const { reservation, placement, durationSeconds, chargedMinutes, weight } = start
+  const request = requestOf(set, pool, reservation, reservation.id, reservation.wish)
+  return { request, placement, durationSeconds, chargedMinutes, weight, joiner: null, isStart: true }
+}
+
+/** What a reservation lacks when it begins, as a request that comes before all others. */
+function missingRequest(set: WorkingSet, pool: Pool, { reservation, missing }: Started): Request {
+  const request = requestOf(set, pool, reservation, `${reservation.id}-rest`, missing)
+  return { ...request, untilMs: reservation.toMs, due: pool.queue.departed }
+}
+
+function requestOf(set: WorkingSet, pool: Pool, reservation: Reservation, id: string, wish: Wish): Request {
+  const { userId, purpose, labels, fromMs, toMs } = reservation
+  const terms = { ...ENDLESS, durationSeconds: (toMs - fromMs) / 1_000, purpose, labels }
+  const asked = { id, wish, terms, priority: 'normal', waitSeconds: null } as const
+  return { ...newRequest(set, pool, userId, asked), reservationId: reservation.id }
+}
+
+function startsNow({ reservation, missing }: Started): NewEvent {
+  const { id, poolId, userId } = reservation
+  const data = { reservation: id, missing: countWished(missing) }
+  return { type: 'reservation.started', actorId: null, poolId, userId, data }
+}
+
+function riskEvent(type: 'reservation.at_risk' | 'reservation.safe', reservation: Reservation): NewEvent {
+  const { id, poolId, userId, missing, fromMs } = reservation
+  return { type, actorId: null, poolId, userId, data: { reservation: id, missing, fromMs } }
 }

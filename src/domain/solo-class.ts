@@ -5,6 +5,7 @@
  */
 import type { Book } from './book.ts'
 import { type Refusal, refusal } from './refusal.ts'
+import { Trial } from './trial.ts'
 import type { Vm } from './vm.ts'
 import { classKeyOf, classOf } from './vm-class.ts'
 
@@ -20,22 +21,12 @@ export function putBack(vm: Vm): Vm {
   return { ...vm, class: classKeyOf(type, labels, null) }
 }
 
-/** Why machines cannot be set apart: `named_conflict`; null: they can. */
-export function setApartRefusal(book: Book, vms: readonly Vm[]): Refusal | null {
-  const leaving = new Map<string, Vm[]>()
-  for (const vm of vms)
-    if (setApart(vm).class !== vm.class) leaving.set(vm.class, [...(leaving.get(vm.class) ?? []), vm])
-  for (const [key, some] of leaving) {
-    const timeline = book.classes.get(key)?.timeline
-    if (timeline === undefined) continue
-    for (const vm of some) {
-      const fromMs = vm.state === 'ready' ? Number.NEGATIVE_INFINITY : vm.freeAtMs
-      // What never comes back is in nobody's plans.
-      if (fromMs !== null && timeline.minFree(fromMs, null) < some.length)
-        return refusal('named_conflict', { vmId: vm.id })
-    }
-  }
-  return null
+/** Why machines cannot be set apart: `vm_entangled`; null: they can. */
+export function setApartRefusal(book: Book, vms: readonly Vm[], nowMs: number): Refusal | null {
+  const trial = new Trial(book, nowMs)
+  const stuck = vms.find((vm) => !trial.moveAway(vm))
+  trial.undo()
+  return stuck === undefined ? null : refusal('vm_entangled', { vmId: stuck.id, count: 0 })
 }
 
 /** The machines of a pool's solo classes that no request and no reservation names any more. */

@@ -3,6 +3,7 @@
  * before the next one is decided, so all commands of a batch see each other as if they had come one after the other.
  * Applying keeps the pools' tallies and the lists of ready machines right, so no rule has to. It holds no clock and does no I/O.
  */
+import type { Notice } from './admission.ts'
 import type { Book, BookChange, BookVm } from './book.ts'
 import type { NewEvent } from './event.ts'
 import { type Lease, type LeaseEnd, plainLease } from './lease.ts'
@@ -159,6 +160,8 @@ export interface Changes {
   readonly requests?: readonly Request[]
   readonly flows?: readonly Flow[]
   readonly reservations?: readonly Reservation[]
+  /** Soft leases that are to end, as somebody needs their machines: the settlement of the batch carries it out. */
+  readonly notices?: readonly Notice[]
   /** Machines whose rows go. */
   readonly gone?: readonly Vm[]
   /** All rows go, but the events to come: the end of a reset. */
@@ -233,6 +236,8 @@ export class WorkingSet implements View {
   /** By pool and user. */
   readonly changedFlows: Map<string, Flow> = new Map()
   readonly events: NewEvent[] = []
+  /** Soft leases that are yet to be told that they end. */
+  readonly notices: Notice[] = []
   installationChanged = false
   wiped = false
 
@@ -381,6 +386,7 @@ export class WorkingSet implements View {
       this.changedFlows.set(`${flow.poolId} ${flow.userId}`, flow)
       this.#touchPool(flow.poolId)
     }
+    for (const notice of changes.notices ?? []) this.notices.push(notice)
     for (const event of changes.events) this.events.push(event)
     for (const [poolId, book] of this.#books) {
       if (!touches(changes, poolId)) continue
