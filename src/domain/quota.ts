@@ -149,3 +149,11 @@ export function quotaRefusal(
   if (!isWithin(wanted, headroomOf(view, own, usage))) return refusal('quota_full', { count: added.machines })
   return null
 }
+
+/** Why `user` may not have one more request waiting, by their own quota; null: they may. */
+export function waitingRefusal(view: View, user: User): Refusal | null {
+  const waitingMax = user.quota?.waitingMax ?? null
+  if (waitingMax === null) return null
+  const waiting = view.usage(user.id)?.waiting ?? 0
+  return waiting < waitingMax ? null : refusal('waiting_full', { waitingMax })
+}

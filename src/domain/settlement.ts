@@ -12,7 +12,7 @@ import { heal } from './healing.ts'
 import { type Lease, plainLease, planned } from './lease.ts'
 import { move } from './lifecycle.ts'
 import { countFree, isContended, marginMs, type Pool } from './pool.ts'
-import { headroomOf, isLimited, quotaRefusal, vcpuOf } from './quota.ts'
+import { headroomOf, isLimited, quotaRefusal, vcpuOf, waitingRefusal } from './quota.ts'
 import { type Refusal, refusal } from './refusal.ts'
 import { ENDLESS, newRequest, type Request } from './request.ts'
 import type { Reservation } from './reservation.ts'
@@ -229,6 +229,11 @@ export class Settlement {
    */
   #joinOf(joiner: Joiner, book: Book): Join[] {
     const { request, waits } = joiner
+    const tooMany = waits ? waitingRefusal(this.#set, joiner.user) : null
+    if (tooMany !== null) {
+      this.#outcomes.set(joiner, tooMany)
+      return []
+    }
     const vmIds = request.wish.flatMap(({ vmId }) => vmId ?? [])
     if (vmIds.length === 0) return [{ request, waits }]
     const vms = vmIds.map((id) => this.#set.vm(id)).filter((vm) => vm !== undefined)

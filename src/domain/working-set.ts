@@ -230,9 +230,7 @@ export class WorkingSet implements View {
   readonly changedLeases: Map<string, Lease> = new Map()
   readonly newLeases: Set<string> = new Set()
   readonly changedRequests: Map<string, Request> = new Map()
-  readonly newRequestIds: Set<string> = new Set()
   readonly changedReservations: Map<string, Reservation> = new Map()
-  readonly newReservationIds: Set<string> = new Set()
   /** By pool and user. */
   readonly changedFlows: Map<string, Flow> = new Map()
   readonly events: NewEvent[] = []
@@ -393,6 +391,7 @@ export class WorkingSet implements View {
       const { vms = [], gone = [], requests = [], flows = [], reservations = [] } = changes
       const change = { vms, gone: gone.map((vm) => vm.id), requests, flows, reservations }
       book.apply(this.#bookChange(poolId, change), this.nowMs)
+      this.#countBook(poolId, book)
     }
   }
 
@@ -536,27 +535,25 @@ export class WorkingSet implements View {
   }
 
   #changeRequest(request: Request): void {
-    const before = this.#requests.get(request.id)
-    if (before === undefined) this.newRequestIds.add(request.id)
     this.#requests.set(request.id, request)
     this.changedRequests.set(request.id, request)
     this.#touchPool(request.poolId)
-    const by = Number(request.state === 'waiting') - Number(before?.state === 'waiting')
-    const usage = this.#usage.get(request.userId)
-    if (usage !== undefined) this.#usage.set(request.userId, { ...usage, waiting: usage.waiting + by })
-    const pool = this.#pools.get(request.poolId)
-    if (by !== 0 && pool !== undefined) this.#putQueue(pool, { waiting: pool.queue.waiting + by })
   }
 
   #changeReservation(reservation: Reservation): void {
-    const before = this.#reservations.get(reservation.id)
-    if (before === undefined) this.newReservationIds.add(reservation.id)
     this.#reservations.set(reservation.id, reservation)
     this.changedReservations.set(reservation.id, reservation)
     this.#touchPool(reservation.poolId)
-    const by = Number(stands(reservation)) - Number(before !== undefined && stands(before))
-    const pool = this.#pools.get(reservation.poolId)
-    if (by !== 0 && pool !== undefined) this.#putQueue(pool, { booked: pool.queue.booked + by })
+  }
+
+  /** How many wait and how many reservations stand is what the book counts: without one, nobody and none. */
+  #countBook(poolId: number, book: Book): void {
+    const pool = this.#pools.get(poolId)
+    if (pool === undefined) throw new Error(`pool ${poolId} was not loaded`)
+    const waiting = book.queue.size
+    const booked = book.reservations.size
+    if (waiting !== pool.queue.waiting || booked !== pool.queue.booked)
+      this.#putQueue(pool, { waiting, booked })
   }
 
   #bookChange(
@@ -595,7 +592,7 @@ export class WorkingSet implements View {
     for (const map of [this.changedUsers, this.changedPools, this.changedVms, this.loadedVms]) map.clear()
     for (const set of [this.newUserIds, this.newPoolIds, this.countedPools, this.goneVms]) set.clear()
     for (const map of [this.changedLeases, this.changedRequests, this.changedReservations]) map.clear()
-    for (const set of [this.newLeases, this.newRequestIds, this.newReservationIds]) set.clear()
+    this.newLeases.clear()
     this.changedFlows.clear()
     this.events.length = 0
     if (this.census !== null) this.census = { users: 0, vms: 0 }
@@ -605,10 +602,6 @@ export class WorkingSet implements View {
 /** How a lease is named: machine and generation. */
 export function leaseKey({ vmId, generation }: Pick<Lease, 'vmId' | 'generation'>): string {
   return `${vmId} ${generation}`
-}
-
-function stands({ state }: Reservation): boolean {
-  return state === 'confirmed' || state === 'active'
 }
 
 function touches(changes: Changes, poolId: number): boolean {
