@@ -9,6 +9,7 @@ import { checkIn } from './check-in.ts'
 import { checkout } from './checkout.ts'
 import type { Decision, Joining, Rule } from './decision.ts'
 import { extendLease } from './extend-lease.ts'
+import { forgetWish } from './forget-wish.ts'
 import { join } from './join.ts'
 import { deleteVm, maintain } from './maintenance.ts'
 import { growPool, shrinkPool, sizePool } from './pool-size.ts'
@@ -45,6 +46,7 @@ const RULES = {
   claimReservation,
   cancelReservation,
   expireReservation,
+  forgetWish,
   maintain,
   deleteVm,
   claimWork,
@@ -82,6 +84,7 @@ const DURING_RESET = {
   claimReservation: false,
   cancelReservation: false,
   expireReservation: false,
+  forgetWish: false,
   maintain: false,
   deleteVm: false,
   claimWork: true,

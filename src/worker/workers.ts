@@ -10,6 +10,7 @@ import { leaverSweep } from './leaver.ts'
 import type { Providers } from './provider-call.ts'
 import { resetSweep } from './reset.ts'
 import { runSweep } from './sweep.ts'
+import { tickSweep } from './tick.ts'
 
 export interface WorkerSettings {
   readonly submit: Submit
@@ -46,6 +47,7 @@ export function startWorkers(settings: WorkerSettings): Workers {
     fitSweep(due),
     leaverSweep(due),
     resetSweep(due),
+    tickSweep(due),
   ]
   const running = sweeps.map((sweep) => runSweep(sweep, { ...settings, signal: stopping.signal }))
   return {
