@@ -5,15 +5,18 @@
  */
 import type { Labels } from './vm-class.ts'
 
-export type LeaseEnd =
-  | 'checked_in'
-  | 'expired'
-  | 'heartbeat_missed'
-  | 'released'
-  | 'transferred'
-  | 'no_show'
-  | 'user_deleted'
-  | 'reset'
+export const LEASE_ENDS = [
+  'checked_in',
+  'expired',
+  'heartbeat_missed',
+  'released',
+  'transferred',
+  'no_show',
+  'user_deleted',
+  'reset',
+] as const
+
+export type LeaseEnd = (typeof LEASE_ENDS)[number]
 
 export interface Lease {
   readonly vmId: number

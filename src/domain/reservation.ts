@@ -15,7 +15,9 @@ import type { Wish } from './wish.ts'
  * confirmed: its window is to come; active: its machines are leased to its holder; ended: its window is over, or all of it was
  * given back; cancelled: given up before its start; no_show: nobody used it within the agreed time.
  */
-export type ReservationState = 'confirmed' | 'active' | 'ended' | 'cancelled' | 'no_show'
+export const RESERVATION_STATES = ['confirmed', 'active', 'ended', 'cancelled', 'no_show'] as const
+
+export type ReservationState = (typeof RESERVATION_STATES)[number]
 
 /** Classes and how many machines of each. */
 export type Pinned = readonly (readonly [classKey: ClassKey, count: number])[]

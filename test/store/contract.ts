@@ -9,13 +9,14 @@ import { setTimeout } from 'node:timers/promises'
 import fc from 'fast-check'
 import { decide, needsOf } from '../../src/domain/command.ts'
 import type { Event, NewEvent } from '../../src/domain/event.ts'
+import { type Lease, plainLease } from '../../src/domain/lease.ts'
 import { DEFAULT_POLICY, EMPTY_QUEUE, type Pool, type Tally } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
 import { FIRST_DAY } from '../../src/domain/reset.ts'
 import type { User } from '../../src/domain/user.ts'
 import { POWER_STATES, VM_STATES, type Vm, type VmState } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
-import { type Changes, type LeaseChange, Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import { type Changes, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import type { Store, VmFilter, VmListing } from '../../src/store/port.ts'
 import { type Claimed, claimedIn, commandOf, comparable, histories, wholly } from '../support/histories.ts'
 import { aPool, aUser, aVm, counts, NOW_MS, vmsOf, World } from '../support/world.ts'
@@ -23,7 +24,7 @@ import { aPool, aUser, aVm, counts, NOW_MS, vmsOf, World } from '../support/worl
 interface OpenedStore {
   readonly store: Store
   /** All lease rows, for a store that lets a test look at them: reads do not show them yet. */
-  readonly leases: (() => LeaseChange[] | Promise<LeaseChange[]>) | null
+  readonly leases: (() => Lease[] | Promise<Lease[]>) | null
   /** Removes what a closed store leaves behind. */
   remove(): Promise<void>
 }
@@ -69,6 +70,10 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         users: [],
         pools: [],
         vms: [],
+        leases: [],
+        requests: [],
+        reservations: [],
+        books: [],
         ready: [],
         census: null,
       })
@@ -400,16 +405,17 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       const held = aVm(1, { state: 'leased', generation: 3, leasedAtMs: NOW_MS })
       await save(store, { users: [aUser(2)], pools: [aPool()], vms: [aVm(1, { generation: 2 }), aVm(2)] })
       await save(store, { vms: [held] })
-      const first = { vmId: 1, generation: 3, poolId: 1, userId: 2, fromMs: NOW_MS, endedAtMs: null }
+      const first = plainLease({ vmId: 1, generation: 3, poolId: 1, userId: 2, fromMs: NOW_MS })
       assert.deepEqual(await leases(), [first])
       nowMs += 50
       await save(store, { vms: [{ ...held, state: 'maintenance', holderId: null, leasedAtMs: null }] })
-      assert.deepEqual(await leases(), [{ ...first, endedAtMs: nowMs }])
+      const ended = { endedAtMs: nowMs, endedBy: 'checked_in' } as const
+      assert.deepEqual(await leases(), [{ ...first, ...ended }])
       const short = aVm(2, { state: 'leased', generation: 1, leasedAtMs: nowMs })
       await saveInSteps(store, { vms: [short] }, { vms: [aVm(2, { state: 'maintenance', generation: 1 })] })
       assert.deepEqual(await leases(), [
-        { ...first, endedAtMs: nowMs },
-        { vmId: 2, generation: 1, poolId: 1, userId: 2, fromMs: nowMs, endedAtMs: nowMs },
+        { ...first, ...ended },
+        { ...plainLease({ vmId: 2, generation: 1, poolId: 1, userId: 2, fromMs: nowMs }), ...ended },
       ])
     })
 
@@ -972,7 +978,7 @@ function poolsById(rows: readonly { readonly pool: Pool; readonly tally: Tally }
   return [...pools.values()].toSorted(([a], [b]) => a.id - b.id).map(([pool, tally]) => [pool, tally])
 }
 
-function sorted(leases: readonly LeaseChange[]): LeaseChange[] {
+function sorted(leases: readonly Lease[]): Lease[] {
   return leases.toSorted((a, b) => a.vmId - b.vmId || a.generation - b.generation)
 }
 

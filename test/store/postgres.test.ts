@@ -1,7 +1,8 @@
 /** The contract of stores, kept by PostgreSQL; each test has a schema of its own. */
 import { randomBytes } from 'node:crypto'
 import { systemSchedule } from '../../src/cli/system.ts'
-import type { LeaseChange } from '../../src/domain/working-set.ts'
+import type { Lease } from '../../src/domain/lease.ts'
+import { LEASE_COLUMNS, leaseOf } from '../../src/store/lease.ts'
 import { openPostgresStore } from '../../src/store/postgres/store.ts'
 import { dropSchema, queryPostgres, temporarySchema, testPostgresUrl } from '../support/postgres.ts'
 import { storeContract } from './contract.ts'
@@ -24,11 +25,10 @@ storeContract({
   },
 })
 
-async function leasesIn(schema: string): Promise<LeaseChange[]> {
+async function leasesIn(schema: string): Promise<Lease[]> {
   const rows = await queryPostgres(
-    `SELECT vm_id AS "vmId", generation, pool_id AS "poolId", user_id AS "userId", from_ms AS "fromMs",
-     ended_at_ms AS "endedAtMs" FROM lease ORDER BY vm_id, generation`,
+    `SELECT ${LEASE_COLUMNS.join(', ')} FROM lease ORDER BY vm_id, generation`,
     schema,
   )
-  return rows as unknown as LeaseChange[]
+  return rows.map((row) => leaseOf(LEASE_COLUMNS.map((column) => row[column] as string | number | null)))
 }
