@@ -237,6 +237,8 @@ export class WorkingSet implements View {
   /** Soft leases that are yet to be told that they end. */
   readonly notices: Notice[] = []
   installationChanged = false
+  /** Grows when a change begins to be applied. */
+  changeCount = 0
   wiped = false
 
   constructor(rows: LoadedRows) {
@@ -367,6 +369,7 @@ export class WorkingSet implements View {
 
   /** Applies what an accepted command changes. */
   apply(changes: Changes): void {
+    this.changeCount++
     if (changes.wipe) this.#wipe()
     if (changes.installation !== undefined) {
       this.installation = changes.installation

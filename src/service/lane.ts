@@ -6,19 +6,11 @@
  * Batches overlap by one step: while one is being saved, the next is already asked for, and the store loads it right behind
  * that commit. So the event loop parses and answers requests while the disk syncs, instead of the two waiting for each other.
  */
-import {
-  type Command,
-  type CommandKind,
-  type CommandOf,
-  decide,
-  needsOf,
-  type ReplyOf,
-} from '../domain/command.ts'
-import { Joining } from '../domain/decision.ts'
+import { BatchDecisions } from '../domain/batch.ts'
+import { type Command, type CommandKind, type CommandOf, needsOf, type ReplyOf } from '../domain/command.ts'
 import type { NewEvent } from '../domain/event.ts'
 import type { Pool } from '../domain/pool.ts'
-import { isRefusal, type Refusal, refusal } from '../domain/refusal.ts'
-import { Settlement } from '../domain/settlement.ts'
+import { type Refusal, refusal } from '../domain/refusal.ts'
 import { leavesWork } from '../domain/work.ts'
 import { type LoadedBook, type LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
 import { type Batch, type Committed, type Store, StoreConflict } from '../store/port.ts'
@@ -262,11 +254,12 @@ export class Lane {
       try {
         this.#watcher.loaded?.(batch.rows)
         await this.#takeBooks(set, batch.rows.books)
-        const settlement = new Settlement(set)
-        for (const waiting of commands) answers.push(this.#decideOne(set, settlement, waiting))
-        await this.#settle(set, settlement, batch)
+        const decisions = new BatchDecisions(set)
+        for (const waiting of commands) answers.push(this.#decideOne(set, decisions, waiting))
+        await this.#settle(set, decisions, batch)
       } catch (error) {
         this.#books.drop(set.bookedPools)
+        if (error instanceof BatchEnded) throw error.cause
         await batch.release()
         throw error
       }
@@ -304,35 +297,37 @@ export class Lane {
   }
 
   /** Settles the batch, loading what it turns out to need. */
-  async #settle(set: WorkingSet, settlement: Settlement, batch: Batch): Promise<void> {
+  async #settle(set: WorkingSet, decisions: BatchDecisions, batch: Batch): Promise<void> {
     for (;;) {
-      const wanted = settlement.step()
+      const wanted = decisions.settle()
       if (wanted === null) return
       const books = wanted.books.map(([poolId]) => [poolId, this.#books.version(poolId)] as const)
-      const rows = await batch.more({ ...wanted, books })
+      const rows = await batch.more({ ...wanted, books }).catch((error: unknown) => {
+        throw new BatchEnded(error)
+      })
       set.addMore(rows)
       await this.#takeBooks(set, rows.books)
     }
   }
 
-  #decideOne(set: WorkingSet, settlement: Settlement, { command, resolve, reject }: Waiting): () => void {
-    let decision: ReturnType<typeof decide>
+  #decideOne(set: WorkingSet, decisions: BatchDecisions, { command, resolve, reject }: Waiting): () => void {
+    const changes = set.changeCount
     try {
-      decision = decide(set, command)
+      const answer = decisions.decide(command)
+      return () => resolve(answer())
     } catch (error) {
+      // A working set in which a change failed half-way is good for nobody.
+      if (set.changeCount !== changes) throw error
       this.#watcher.failed?.(command, error)
       return () => reject(error)
     }
-    if (isRefusal(decision)) return () => resolve(decision)
-    if (decision instanceof Joining) {
-      const { joiner, conclude } = decision
-      settlement.add(joiner)
-      return () => resolve(conclude(settlement.outcomeOf(joiner)))
-    }
-    const { changes, reply } = decision
-    // Not caught here: a working set in which this failed half-way is good for nobody.
-    set.apply(changes)
-    return () => resolve(reply)
+  }
+}
+
+/** Loading more failed, and the batch has ended with it. */
+class BatchEnded extends Error {
+  constructor(cause: unknown) {
+    super('the batch has ended', { cause })
   }
 }
 

@@ -37,6 +37,7 @@ import {
   leasesOf,
   loadMore,
   requestsFor,
+  usageOf,
   withDueLeases,
 } from './allocation-rows.ts'
 
@@ -124,6 +125,7 @@ export class MemoryTables {
       leases: leasesOf(this, vms.values()),
       requests,
       reservations,
+      usage: [...needs.usageOf].map((userId) => usageOf(this, userId, nowMs)),
       books: booksFor(
         this,
         needs,
