@@ -49,6 +49,7 @@ export class Settlement {
   readonly #settled = new Set<number>()
   #decided: Decided[] = []
   #rounds = 0
+  #joined = 0
 
   constructor(set: WorkingSet) {
     this.#set = set
@@ -184,7 +185,12 @@ export class Settlement {
   #settlePool(pool: Pool, book: Book, joiners: readonly Joiner[]): void {
     const set = this.#set
     this.#heal(book)
-    const joining = joiners.flatMap((joiner) => this.#joinOf(joiner, book))
+    const byId = new Map<string, Joiner>()
+    const joining = joiners.flatMap((joiner) => {
+      const joins = this.#joinOf(joiner, book)
+      for (const { request } of joins) byId.set(request.id, joiner)
+      return joins
+    })
     const started = startReservations(book, set.nowMs)
     const missing = started.flatMap((start) =>
       start.missing.length === 0 ? [] : [missingRequest(set, pool, start)],
@@ -199,7 +205,6 @@ export class Settlement {
         return headroomOf(set, user, set.usage(userId))
       },
     })
-    const byId = new Map(joiners.map((joiner) => [joiner.request.id, joiner]))
     for (const { request, refusal: no } of settled.refused) {
       const joiner = byId.get(request.id)
       if (joiner !== undefined) this.#outcomes.set(joiner, no)
@@ -235,7 +240,9 @@ export class Settlement {
       return []
     }
     const vmIds = request.wish.flatMap(({ vmId }) => vmId ?? [])
-    if (vmIds.length === 0) return [{ request, waits }]
+    // Who does not wait has no id of their own: nothing is kept of the request.
+    const named = waits ? request : { ...request, id: `${this.#joined++}` }
+    if (vmIds.length === 0) return [{ request: named, waits }]
     const vms = vmIds.map((id) => this.#set.vm(id)).filter((vm) => vm !== undefined)
     const no = waits ? setApartRefusal(book, vms, this.#set.nowMs) : notReady(vms)
     if (no !== null) {
@@ -251,7 +258,7 @@ export class Settlement {
       const classKey = kind.vmId === null ? undefined : classOfVm.get(kind.vmId)
       return classKey === undefined ? kind : { ...kind, vmId: null, classKey }
     })
-    return [{ request: { ...request, wish }, waits }]
+    return [{ request: { ...named, wish }, waits }]
   }
 
   /** Picks the machines for what was decided, and applies each pool's decisions as one change. */
@@ -310,7 +317,7 @@ export class Settlement {
     const wanted = new Map<string, number>()
     for (const { request, placement } of grants)
       for (const { classKey, count, kind } of placement) {
-        if (request.wish[kind]?.vmId != null) continue
+        if (this.#named(request, kind) !== null) continue
         const key = `${request.poolId} ${classKey}`
         wanted.set(key, (wanted.get(key) ?? 0) + count)
       }
@@ -393,7 +400,7 @@ export class Settlement {
     named: ReadonlySet<number | null>,
   ): Vm[] {
     const ids = placement.flatMap(({ kind, classKey, count }) => {
-      const vmId = request.wish[kind]?.vmId ?? null
+      const vmId = this.#named(request, kind)
       if (vmId !== null) return [vmId]
       const free = this.#set.readyOf(pool.id, classKey).filter((id) => !taken.has(id) && !named.has(id))
       if (free.length < count) throw new Error(`pool ${pool.id} has too few ready machines of ${classKey}`)
@@ -424,6 +431,12 @@ export class Settlement {
       lease: planned({ ...lease, endsAtMs, warned: true }, pool.warnSeconds),
       event,
     }
+  }
+
+  /** The machine that a kind names, where it is loaded; one that stands alone is found by its class as well. */
+  #named({ wish }: Request, kind: number): number | null {
+    const vmId = wish[kind]?.vmId ?? null
+    return vmId !== null && this.#set.vm(vmId) !== undefined ? vmId : null
   }
 
   #pool(poolId: number): Pool {

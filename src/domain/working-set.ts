@@ -4,7 +4,7 @@
  * Applying keeps the pools' tallies and the lists of ready machines right, so no rule has to. It holds no clock and does no I/O.
  */
 import type { Notice } from './admission.ts'
-import type { Book, BookChange, BookVm } from './book.ts'
+import { Book, type BookChange, type BookVm } from './book.ts'
 import type { NewEvent } from './event.ts'
 import { type Lease, type LeaseEnd, plainLease } from './lease.ts'
 import { countUp, type Pool, type Tally } from './pool.ts'
@@ -439,9 +439,12 @@ export class WorkingSet implements View {
   #changePool(pool: Pool): void {
     if (!this.#pools.has(pool.id)) this.newPoolIds.add(pool.id)
     this.#putPool(pool)
-    if (!this.#tallies.has(pool.id)) this.#tallies.set(pool.id, {})
+    const isNew = !this.#tallies.has(pool.id)
+    if (isNew) this.#tallies.set(pool.id, {})
     this.changedPools.set(pool.id, pool)
     this.#touchPool(pool.id)
+    // Nothing of it is in the store yet.
+    if (isNew) this.#books.set(pool.id, Book.of(this.bookChange(pool.id), this.nowMs))
   }
 
   /** The first time that a batch changes anything of a pool, its version grows. */

@@ -69,7 +69,7 @@ export const WEIGHTS: Record<CommandKind, number> = {
   releaseLease: 4,
   transferLease: 2,
   shareLease: 1,
-  beatLease: 1,
+  beatLease: 3,
   tickPool: 5,
   reserve: 3,
   claimReservation: 1,
@@ -79,18 +79,20 @@ export const WEIGHTS: Record<CommandKind, number> = {
 }
 
 const any = fc.nat(1_000)
-const move: fc.Arbitrary<Move> = fc.record({
-  kind: fc.oneof(
-    ...(Object.entries(WEIGHTS) as [CommandKind, number][]).map(([kind, weight]) => ({
-      weight,
-      arbitrary: fc.constant(kind),
-    })),
-  ),
-  by: any,
-  at: any,
-  how: any,
-  flag: fc.boolean(),
-})
+
+/** Commands after which somebody may wait or have booked: a batch then settles once, at its end. */
+const OF_QUEUES: readonly CommandKind[] = ['join', 'reserve']
+
+function moveOf(kinds: readonly CommandKind[]): fc.Arbitrary<Move> {
+  const weighted = kinds.map((kind) => ({ weight: WEIGHTS[kind], arbitrary: fc.constant(kind) }))
+  return fc.record({
+    kind: fc.oneof(...weighted),
+    by: any,
+    at: any,
+    how: any,
+    flag: fc.boolean(),
+  })
+}
 
 function pick<T>(list: readonly T[], at: number): T | undefined {
   return list[at % Math.max(1, list.length)]
@@ -215,7 +217,7 @@ export function commandOf(now: Situation, { kind, by, at, how, flag }: Move): Co
         durationSeconds: pick([undefined, 1, 2, 600, null], at) ?? undefined,
         durationSecondsMin: how % 4 === 1 ? 1 : null,
         softGraceSeconds: by % 5 === 0 ? 1 : null,
-        heartbeatSeconds: by % 4 === 0 ? 1 : null,
+        heartbeatSeconds: by % 2 === 0 ? 1 : null,
         purpose: flag ? 'a test' : null,
         labels: flag ? { team: 'a' } : {},
       },
@@ -386,13 +388,19 @@ export function claimedIn(command: Command, answer: unknown): Claimed[] {
 /** A history: the moves of each batch, and how much time passes before it. */
 export type History = readonly (readonly [readonly Move[], number])[]
 
-export const histories: fc.Arbitrary<History> = fc.array(
-  fc.tuple(fc.array(move, { minLength: 1, maxLength: 6 }), fc.nat(1_500)),
-  {
-    minLength: 1,
-    maxLength: 30,
-  },
+const KINDS = Object.keys(WEIGHTS) as CommandKind[]
+
+export const histories: fc.Arbitrary<History> = historiesOf(KINDS)
+
+/** Histories in which nobody waits and nothing is booked. */
+export const plainHistories: fc.Arbitrary<History> = historiesOf(
+  KINDS.filter((kind) => !OF_QUEUES.includes(kind)),
 )
+
+function historiesOf(kinds: readonly CommandKind[]): fc.Arbitrary<History> {
+  const batch = fc.tuple(fc.array(moveOf(kinds), { minLength: 1, maxLength: 6 }), fc.nat(1_500))
+  return fc.array(batch, { minLength: 1, maxLength: 30 })
+}
 
 /** An installation that has been in use for a while, or that is new. */
 export function worldOf(used: boolean): World {
