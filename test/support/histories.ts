@@ -5,7 +5,7 @@
 
 import fc from 'fast-check'
 import type { Command, CommandKind, CommandOf } from '../../src/domain/command.ts'
-import { EVEN_MIX } from '../../src/domain/pool.ts'
+import { EVEN_MIX, type Pool } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
 import { PRIORITIES, type Request } from '../../src/domain/request.ts'
 import type { Reservation } from '../../src/domain/reservation.ts'
@@ -418,8 +418,13 @@ export function wholly(command: Command): Command {
   return chooses ? { ...command, machinesMax: 100 } : command
 }
 
-/** An answer without the order in which claimed machines come. */
+/** An answer without the order in which claimed machines come, and without the pool's version, which grows by one a batch. */
 export function comparable(answer: unknown): unknown {
-  if (typeof answer !== 'object' || answer === null || !('claimed' in answer)) return answer
-  return { ...answer, claimed: (answer.claimed as Vm[]).toSorted((a, b) => a.id - b.id) }
+  if (typeof answer !== 'object' || answer === null || isRefusal(answer)) return answer
+  const { claimed, pool, ...rest } = answer as { claimed?: Vm[]; pool?: Pool | null }
+  return {
+    ...rest,
+    ...(claimed === undefined ? {} : { claimed: claimed.toSorted((a, b) => a.id - b.id) }),
+    ...(pool == null ? {} : { pool: { ...pool, queue: { ...pool.queue, version: 0 } } }),
+  }
 }
