@@ -7,7 +7,18 @@ import type { Tally } from '../domain/pool.ts'
 import type { VmState } from '../domain/vm.ts'
 import type { VmType } from '../domain/vm-type.ts'
 import type { LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
-import { installationOf, poolOf, type Tables, userOf, type VmTuple, vmOf, vmTuple } from './tables.ts'
+import {
+  answerOf,
+  installationOf,
+  poolOf,
+  type Tables,
+  tokenOf,
+  userOf,
+  type VmTuple,
+  vmOf,
+  vmTuple,
+  vmTypesText,
+} from './tables.ts'
 
 /** `Needs` as plain values. */
 export interface WantedRows {
@@ -16,6 +27,11 @@ export interface WantedRows {
   readonly installation: boolean
   readonly allPools: boolean
   readonly emails: readonly string[]
+  readonly tokenIds: readonly string[]
+  readonly tokensOf: readonly number[]
+  /** User id and key. */
+  readonly answers: readonly (readonly [number, string])[]
+  readonly oldestAnswers: number
   readonly poolNames: readonly string[]
   readonly poolIds: readonly number[]
   readonly vmIds: readonly number[]
@@ -39,6 +55,10 @@ export function wantedRows(needs: Needs, nowMs: number): WantedRows {
     installation: needs.installation,
     allPools: needs.allPools,
     emails: [...needs.emails],
+    tokenIds: [...needs.tokenIds],
+    tokensOf: [...needs.tokensOf],
+    answers: [...needs.answers.values()],
+    oldestAnswers: needs.oldestAnswers,
     poolNames: [...needs.poolNames],
     poolIds: [...needs.poolIds],
     vmIds: [...needs.vmIds],
@@ -64,6 +84,8 @@ export interface FoundRows {
   readonly nowMs: number
   readonly installation: Tables['installation']
   readonly users: readonly Tables['user'][]
+  readonly tokens: readonly Tables['token'][]
+  readonly answers: readonly Tables['answer'][]
   readonly pools: readonly Tables['pool'][]
   readonly vms: readonly VmTuple[]
   readonly ready: readonly { poolId: number; type: VmType | null; vmIds: readonly number[] }[]
@@ -75,6 +97,8 @@ export function loadedRows(found: FoundRows): LoadedRows {
     nowMs: found.nowMs,
     installation: installationOf(found.installation),
     users: found.users.map(userOf),
+    tokens: found.tokens.map(tokenOf),
+    answers: found.answers.map(answerOf),
     pools: found.pools.map(poolOf),
     vms: found.vms.map(vmOf),
     ready: found.ready,
@@ -88,6 +112,12 @@ export interface ChangedRows {
   readonly installation: Tables['installation'] | null
   readonly newUsers: readonly Tables['user'][]
   readonly users: readonly Tables['user'][]
+  readonly newTokens: readonly Tables['token'][]
+  readonly tokens: readonly Tables['token'][]
+  readonly goneTokenIds: readonly string[]
+  readonly newAnswers: readonly Tables['answer'][]
+  /** User id and key; they go before the new ones come. */
+  readonly goneAnswers: readonly (readonly [number, string])[]
   readonly newPools: readonly Tables['pool'][]
   readonly pools: readonly Tables['pool'][]
   readonly newVms: readonly VmTuple[]
@@ -110,6 +140,7 @@ export function changedRows(set: WorkingSet): ChangedRows {
     else vms.push([vmTuple(vm), loaded.state, loaded.generation])
   }
   const users = [...set.changedUsers.values()]
+  const tokens = [...set.changedTokens.values()]
   const changedPools = new Set([...set.changedPools.keys(), ...set.countedPools])
   const pools = [...changedPools].flatMap((id) => set.pool(id) ?? [])
   const { installation } = set
@@ -123,11 +154,17 @@ export function changedRows(set: WorkingSet): ChangedRows {
           next_user_id: installation.nextUserId,
           next_vm_id: installation.nextVmId,
           next_pool_id: installation.nextPoolId,
+          vm_types: vmTypesText(installation.vmTypes),
           reset: installation.reset === null ? null : JSON.stringify(installation.reset),
         }
       : null,
     newUsers: users.filter((user) => set.newUserIds.has(user.id)).map(userRow),
     users: users.filter((user) => !set.newUserIds.has(user.id)).map(userRow),
+    newTokens: tokens.filter((token) => set.newTokenIds.has(token.id)).map(tokenRow),
+    tokens: tokens.filter((token) => !set.newTokenIds.has(token.id)).map(tokenRow),
+    goneTokenIds: [...set.goneTokens.keys()],
+    newAnswers: [...set.newAnswers.values()].map(answerRow),
+    goneAnswers: [...set.goneAnswers.values()].map(({ userId, key }) => [userId, key]),
     newPools: rowsOfPools.filter((row) => set.newPoolIds.has(row.id)),
     pools: rowsOfPools.filter((row) => !set.newPoolIds.has(row.id)),
     newVms,
@@ -168,6 +205,33 @@ function userRow(user: ReturnType<typeof userOf>): Tables['user'] {
     credential_version: user.credentialVersion,
     state: user.state,
     created_at_ms: user.createdAtMs,
+  }
+}
+
+function tokenRow(token: ReturnType<typeof tokenOf>): Tables['token'] {
+  return {
+    id: token.id,
+    user_id: token.userId,
+    name: token.name,
+    hash: token.hash,
+    credential_version: token.credentialVersion,
+    created_at_ms: token.createdAtMs,
+    expires_at_ms: token.expiresAtMs,
+    last_used_at_ms: token.lastUsedAtMs,
+    revoked_at_ms: token.revokedAtMs,
+    scopes: token.scopes,
+  }
+}
+
+function answerRow(answer: ReturnType<typeof answerOf>): Tables['answer'] {
+  return {
+    user_id: answer.userId,
+    key: answer.key,
+    fingerprint: answer.fingerprint,
+    status: answer.status,
+    body: answer.body,
+    headers: JSON.stringify(answer.headers),
+    at_ms: answer.atMs,
   }
 }
 

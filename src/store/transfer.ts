@@ -8,14 +8,17 @@ import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import { countUp, type Tally } from '../domain/pool.ts'
 import { POWER_STATES, VM_STATES, type VmState } from '../domain/vm.ts'
-import { VM_TYPE_NAMES, type VmType } from '../domain/vm-type.ts'
+import type { VmType } from '../domain/vm-type.ts'
 import type { Tables } from './tables.ts'
 
 /** Grows whenever a table or a column comes or goes: then older programs must not read it. */
-const VERSION = 1
+const VERSION = 2
 
-/** In an order in which rows can be inserted: what a row points at comes before it. */
-export const TRANSFER_TABLES = ['installation', 'user', 'pool', 'vm', 'lease', 'event'] as const
+/**
+ * In an order in which rows can be inserted: what a row points at comes before it. Answers to Idempotency-Keys (`answer`) do not
+ * move: they are kept for a day, and whoever moves an installation stops it first.
+ */
+export const TRANSFER_TABLES = ['installation', 'user', 'token', 'pool', 'vm', 'lease', 'event'] as const
 
 export type TransferTable = (typeof TRANSFER_TABLES)[number]
 
@@ -74,6 +77,7 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     next_vm_id: id,
     next_pool_id: id,
     reset: optional(json),
+    vm_types: json,
   },
   user: {
     id,
@@ -84,6 +88,18 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     credential_version: integer,
     state: among('active', 'leaving', 'gone'),
     created_at_ms: integer,
+  },
+  token: {
+    id: text,
+    user_id: id,
+    name: text,
+    hash: { ...text, secret: true },
+    credential_version: integer,
+    created_at_ms: integer,
+    expires_at_ms: optional(integer),
+    last_used_at_ms: optional(integer),
+    revoked_at_ms: optional(integer),
+    scopes: optional(text),
   },
   pool: {
     id,
@@ -99,7 +115,7 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     id,
     pool_id: id,
     name: text,
-    type: among(...VM_TYPE_NAMES),
+    type: text,
     address: text,
     power: among(...POWER_STATES),
     state: among(...VM_STATES),
@@ -154,7 +170,7 @@ function columnEntries(table: TransferTable): [string, Column][] {
 }
 
 export function noRows(): TransferCounts {
-  return { installation: 0, user: 0, pool: 0, vm: 0, lease: 0, event: 0 }
+  return { installation: 0, user: 0, token: 0, pool: 0, vm: 0, lease: 0, event: 0 }
 }
 
 /** The whole export as texts of some lines each. */
@@ -248,7 +264,7 @@ class ExportReader {
   #at = -1
   #checks: readonly ((value: unknown) => string | null)[] = []
   #names: readonly string[] = []
-  #lastKey: readonly number[] = []
+  #lastKey: Key = []
   #rows: TransferRow[] = []
   #ready: TransferSlice | null = null
 
@@ -322,7 +338,7 @@ class ExportReader {
       const reason = this.#checks[i]?.(row[i]) ?? null
       if (reason !== null) refuse(this.lines, `${table}.${this.#names[i]} ${reason}`)
     }
-    const key = row.slice(0, keyOf(table).length) as number[]
+    const key = row.slice(0, keyOf(table).length) as Key
     if (!ascends(this.#lastKey, key))
       refuse(this.lines, `${table}.${keyOf(table).join(', ')} ${key.join(', ')} does not ascend`)
     this.#lastKey = key
@@ -410,7 +426,10 @@ function shown(value: unknown): string {
   return json.length > SHOWN_MAX ? `${json.slice(0, SHOWN_MAX)}…` : json
 }
 
-function ascends(before: readonly number[], key: readonly number[]): boolean {
+type Key = readonly (number | string)[]
+
+/** Texts are compared as both databases compare them: byte by byte, which for the ASCII of our ids is as JavaScript does. */
+function ascends(before: Key, key: Key): boolean {
   for (const [i, part] of key.entries()) {
     const other = before[i]
     if (other === undefined || part > other) return true
@@ -423,8 +442,10 @@ function ascends(before: readonly number[], key: readonly number[]): boolean {
 class Wholeness {
   readonly #users = new Set<number>()
   readonly #emails = new Set<string>()
+  readonly #hashes = new Set<string>()
   readonly #pools = new Map<number, { name: string; tally: Tally; counted: Tally }>()
   readonly #names = new Set<string>()
+  #types: readonly string[] = []
   #installation: TransferRow | null = null
   #lastVmId = 0
   #held = 0
@@ -434,6 +455,7 @@ class Wholeness {
   add(table: TransferTable, row: TransferRow): string | null {
     if (table === 'installation') return this.#addInstallation(row)
     if (table === 'user') return this.#addUser(row)
+    if (table === 'token') return this.#addToken(row)
     if (table === 'pool') return this.#addPool(row)
     if (table === 'vm') return this.#addVm(row)
     if (table === 'lease') return this.#addLease(row)
@@ -449,7 +471,7 @@ class Wholeness {
     if ((nextVmId ?? 0) <= this.#lastVmId) return 'next_vm_id is the id of a machine'
     if ((nextPoolId ?? 0) <= last(this.#pools.keys())) return 'next_pool_id is the id of a pool'
     for (const { name, tally, counted } of this.#pools.values())
-      for (const type of VM_TYPE_NAMES)
+      for (const type of new Set([...Object.keys(tally), ...Object.keys(counted)]))
         for (const state of VM_STATES) {
           const [said, found] = [tally[type]?.[state] ?? 0, counted[type]?.[state] ?? 0]
           if (said !== found)
@@ -462,6 +484,7 @@ class Wholeness {
 
   #addInstallation(row: TransferRow): string | null {
     if (row[0] !== 1) return 'installation.id is not 1'
+    this.#types = Object.keys(JSON.parse(row[6] as string) as object)
     this.#installation = row
     return null
   }
@@ -471,6 +494,13 @@ class Wholeness {
     if (state !== 'active') return null
     if (this.#emails.has(email as string)) return `user.email ${shown(email)} is another active user’s`
     this.#emails.add(email as string)
+    return null
+  }
+
+  #addToken([id, userId, , hash]: TransferRow): string | null {
+    if (!this.#users.has(userId as number)) return `token.user_id ${userId} is no user’s`
+    if (this.#hashes.has(hash as string)) return `token.hash of ${shown(id)} is another token’s`
+    this.#hashes.add(hash as string)
     return null
   }
 
@@ -487,6 +517,8 @@ class Wholeness {
     if (pool === undefined) return `vm.pool_id ${poolId} is no pool’s`
     if (holderId !== null && !this.#users.has(holderId as number))
       return `vm.holder_id ${holderId} is no user’s`
+    if (this.#installation !== null && !this.#types.includes(type as string))
+      return `vm.type is ${shown(type)}, none of ${this.#types.join(', ')}`
     if ((state === 'leased') !== (holderId !== null))
       return `vm.holder_id is ${shown(holderId)} in state ${state}`
     countUp(pool.counted, type as VmType, state as VmState, 1)
