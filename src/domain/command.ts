@@ -5,11 +5,13 @@
 import { changeUser, createUser, deleteUser, releaseLeaver } from './account.ts'
 import { checkIn } from './check-in.ts'
 import { checkout } from './checkout.ts'
-import type { Decision, Rule } from './decision.ts'
+import type { Actor, Decision, Rule } from './decision.ts'
+import { forgetAnswers } from './idempotency.ts'
 import { deleteVm, maintain } from './maintenance.ts'
 import { growPool, shrinkPool, sizePool } from './pool-size.ts'
 import { refusal } from './refusal.ts'
 import { beginReset, continueReset } from './reset.ts'
+import { createToken, noteTokenUse, revokeToken } from './sign-in.ts'
 import { claimWork, reportWork } from './work.ts'
 import type { Needs, View } from './working-set.ts'
 
@@ -18,6 +20,10 @@ const RULES = {
   changeUser,
   deleteUser,
   releaseLeaver,
+  createToken,
+  revokeToken,
+  noteTokenUse,
+  forgetAnswers,
   sizePool,
   growPool,
   shrinkPool,
@@ -43,6 +49,10 @@ const DURING_RESET = {
   changeUser: false,
   deleteUser: false,
   releaseLeaver: false,
+  createToken: false,
+  revokeToken: false,
+  noteTokenUse: false,
+  forgetAnswers: false,
   sizePool: false,
   growPool: false,
   shrinkPool: false,
@@ -56,12 +66,19 @@ const DURING_RESET = {
   continueReset: true,
 } satisfies Record<CommandKind, boolean>
 
+/** Who called; null: nobody, or somebody without credentials. */
+export function actorOf(command: Command): Actor | null {
+  return 'actor' in command ? command.actor : null
+}
+
 function ruleOf(command: Command): Rule<Command, unknown> {
   return RULES[command.kind] as unknown as Rule<Command, unknown>
 }
 
 /** Adds to `needs` what deciding `command` needs. */
 export function needsOf(command: Command, needs: Needs): void {
+  const actor = actorOf(command)
+  if (actor?.tokenId !== undefined) needs.tokenIds.add(actor.tokenId)
   ruleOf(command).needs(command, needs)
 }
 

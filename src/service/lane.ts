@@ -6,7 +6,9 @@
  * Batches overlap by one step: while one is being saved, the next is already asked for, and the store loads it right behind
  * that commit. So the event loop parses and answers requests while the disk syncs, instead of the two waiting for each other.
  */
+import type { Answer } from '../domain/answer.ts'
 import {
+  actorOf,
   type Command,
   type CommandKind,
   type CommandOf,
@@ -15,6 +17,7 @@ import {
   type ReplyOf,
 } from '../domain/command.ts'
 import type { NewEvent } from '../domain/event.ts'
+import { earlierAnswer } from '../domain/idempotency.ts'
 import { isRefusal, type Refusal, refusal } from '../domain/refusal.ts'
 import { leavesWork } from '../domain/work.ts'
 import { type LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
@@ -90,8 +93,34 @@ export type Submit = <K extends CommandKind>(
   command: CommandOf<K> & { kind: K },
 ) => Promise<ReplyOf<K> | Refusal>
 
+/** What is said to whoever called. */
+export interface Said {
+  readonly status: number
+  /** Plain JSON; it holds what only this caller may see. */
+  readonly body: unknown
+  readonly headers: Readonly<Record<string, string>>
+  /** What is kept of the body for a repeated call, where that is less: nobody is shown a secret twice. */
+  readonly kept?: unknown
+}
+
+/** A call that may be repeated under its key, and then has the same answer and no second effect. */
+export interface Keyed<K extends CommandKind> {
+  readonly key: string
+  /** A hash of what was asked for. */
+  readonly fingerprint: string
+  /** What the reply answers. Pure: it is called when the command was decided, before it is committed. */
+  readonly say: (reply: ReplyOf<K>) => Said
+}
+
+/** Where commands are handed in under a key. Resolves with what is to be answered, whether that is new or from an earlier call. */
+export type SubmitKeyed = <K extends CommandKind>(
+  command: CommandOf<K> & { kind: K },
+  keyed: Keyed<K>,
+) => Promise<(Said & { readonly replayed: boolean }) | Refusal>
+
 interface Waiting {
   readonly command: Command
+  readonly keyed: Keyed<CommandKind> | null
   /** True for a command whose batch failed: it gets a batch to itself. */
   readonly alone: boolean
   readonly resolve: (reply: unknown) => void
@@ -130,12 +159,19 @@ export class Lane {
   }
 
   /** Hands in a command. Resolves after the commit with the reply, or with a refusal; rejects on a bug only. */
-  readonly submit: Submit = (command) => {
+  readonly submit: Submit = (command) => this.#handIn(command as unknown as Command, null)
+
+  /** Hands in a command under a key: its answer is saved with its effect. Refused, beside what the rule says: `idempotency_key_reused`. */
+  readonly submitKeyed: SubmitKeyed = (command, keyed) =>
+    this.#handIn(command as unknown as Command, keyed as unknown as Keyed<CommandKind>)
+
+  #handIn(command: Command, keyed: Keyed<CommandKind> | null): Promise<never> {
     if (this.#waiting.length >= this.#settings.waitingMax)
       return Promise.resolve(refusal('overloaded')) as never
     const answer = new Promise<never>((resolve, reject) => {
       this.#waiting.push({
-        command: command as unknown as Command,
+        command,
+        keyed,
         alone: false,
         resolve: resolve as (reply: unknown) => void,
         reject,
@@ -248,7 +284,12 @@ export class Lane {
     let committing: Promise<Committed>
     let set: WorkingSet
     try {
-      for (const { command } of commands) needsOf(command, needs)
+      for (const { command, keyed } of commands) {
+        needsOf(command, needs)
+        if (keyed === null) continue
+        const userId = actorOf(command)?.userId ?? 0
+        needs.answers.set(`${userId} ${keyed.key}`, [userId, keyed.key])
+      }
       const batch = await this.#store.begin(needs)
       try {
         this.#watcher.loaded?.(batch.rows)
@@ -282,10 +323,16 @@ export class Lane {
     return answers
   }
 
-  #decideOne(set: WorkingSet, { command, resolve, reject }: Waiting): () => void {
+  #decideOne(set: WorkingSet, { command, keyed, resolve, reject }: Waiting): () => void {
     let decision: ReturnType<typeof decide>
+    let said: Said | null = null
     try {
+      if (keyed !== null) {
+        const earlier = earlierAnswer(set, actorOf(command), keyed.key, keyed.fingerprint)
+        if (earlier !== null) return () => resolve(isRefusal(earlier) ? earlier : replayOf(earlier))
+      }
       decision = decide(set, command)
+      if (keyed !== null && !isRefusal(decision)) said = keyed.say(decision.reply as never)
     } catch (error) {
       this.#watcher.failed?.(command, error)
       return () => reject(error)
@@ -294,6 +341,24 @@ export class Lane {
     const { changes, reply } = decision
     // Not caught here: a working set in which this failed half-way is good for nobody.
     set.apply(changes)
-    return () => resolve(reply)
+    if (keyed === null || said === null) return () => resolve(reply)
+    set.apply({ answers: [answerOf(command, keyed, said, set.nowMs)], events: [] })
+    return () => resolve({ ...said, replayed: false })
   }
+}
+
+function answerOf(command: Command, keyed: Keyed<CommandKind>, said: Said, atMs: number): Answer {
+  return {
+    userId: actorOf(command)?.userId ?? 0,
+    key: keyed.key,
+    fingerprint: keyed.fingerprint,
+    status: said.status,
+    body: JSON.stringify(said.kept ?? said.body),
+    headers: said.headers,
+    atMs,
+  }
+}
+
+function replayOf({ status, body, headers }: Answer): Said & { replayed: boolean } {
+  return { status, body: JSON.parse(body) as unknown, headers, replayed: true }
 }

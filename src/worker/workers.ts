@@ -3,19 +3,23 @@ import { WORK_STATES } from '../domain/work.ts'
 import type { Feed } from '../service/feed.ts'
 import type { Submit } from '../service/lane.ts'
 import type { Schedule } from '../service/schedule.ts'
+import type { Tokens } from '../service/tokens.ts'
 import type { Reads } from '../store/port.ts'
+import { answerSweep } from './answer.ts'
 import { type DueSettings, dueSweep } from './due.ts'
 import { fitSweep } from './fit.ts'
 import { leaverSweep } from './leaver.ts'
 import type { Providers } from './provider-call.ts'
 import { resetSweep } from './reset.ts'
 import { runSweep } from './sweep.ts'
+import { tokenUseSweep } from './token-use.ts'
 
 export interface WorkerSettings {
   readonly submit: Submit
   readonly reads: Reads
   readonly feed: Feed
   readonly schedule: Schedule
+  readonly tokens: Pick<Tokens, 'takeUses'>
   readonly providers: Providers
   /** How long a provider has for one call. */
   readonly callMsMax: number
@@ -46,6 +50,8 @@ export function startWorkers(settings: WorkerSettings): Workers {
     fitSweep(due),
     leaverSweep(due),
     resetSweep(due),
+    answerSweep(settings),
+    tokenUseSweep(settings),
   ]
   const running = sweeps.map((sweep) => runSweep(sweep, { ...settings, signal: stopping.signal }))
   return {
