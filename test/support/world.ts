@@ -85,6 +85,11 @@ export function aPool(edit: Partial<Pool> = {}): Pool {
   }
 }
 
+/** A pool without its version, which counts batches and not what they were for. */
+export function unversioned(pool: Pool): Pool {
+  return { ...pool, queue: { ...pool.queue, version: 0 } }
+}
+
 export function actor(userId: number, credentialVersion = 1) {
   return { userId, credentialVersion }
 }
