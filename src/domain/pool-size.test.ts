@@ -136,6 +136,7 @@ describe('growing', () => {
       attempts: 1,
       dueAtMs: world.nowMs + 60_000,
       busyUntilMs: world.nowMs + 60_000,
+      freeAtMs: world.nowMs + aPool().makeSeconds * 1_000,
     })
     assert.equal(world.tables.installation.nextVmId, 8)
     assert.deepEqual(world.lastEvent.data, { vms: [[6, 7]] })

@@ -869,7 +869,10 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
     it('find pools by id, by name and all, with what their machines are doing', async () => {
       const store = await fresh()
       const pools = [aPool({ target: 8 }), aPool({ id: 2, name: 'b' })]
-      const vms = vmsOf(...VM_STATES).map((vm) => ({ ...vm, type: vm.id % 2 ? 'large' : 'small' }) as Vm)
+      const vms = vmsOf(...VM_STATES).map((vm) => {
+        const type = vm.id % 2 ? 'large' : 'small'
+        return { ...vm, type, class: vm.id % 3 ? type : `${type},os=debian` }
+      })
       await save(store, { users: [aUser(2)], pools, vms })
       const reading = await store.reads.pool(1)
       assert.deepEqual(reading && unversioned(reading.pool), pools[0])
