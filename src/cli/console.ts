@@ -39,6 +39,7 @@ export async function runConsole(): Promise<void> {
     reads: berth.reads,
     feed: berth.feed,
     schedule: clock.schedule,
+    tokens: berth.tokens,
     providers: new Map([[provider.name, provider]]),
     callMsMax: 600_000,
     failed: (name, error) => process.stderr.write(`worker ${name}: ${String(error)}\n`),

@@ -24,6 +24,7 @@ const CHUNK_BYTES = 256 * 1024
 const NOUNS: Record<keyof TransferCounts, string> = {
   installation: 'installations',
   user: 'users',
+  token: 'tokens',
   pool: 'pools',
   vm: 'machines',
   lease: 'leases',

@@ -148,6 +148,7 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     reads: store.reads,
     feed: berth.feed,
     schedule,
+    tokens: berth.tokens,
     providers: new Map([[simulated.name, simulated]]),
     callMsMax: settings.providerSecondsMax * 1_000,
     failed(name, error) {

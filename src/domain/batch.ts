@@ -8,6 +8,13 @@ import { isRefusal, type Refusal } from './refusal.ts'
 import { Settlement } from './settlement.ts'
 import type { MoreNeeds, WorkingSet } from './working-set.ts'
 
+export interface Decided {
+  /** The command's reply or refusal. */
+  readonly answer: () => unknown | Refusal
+  /** False: the answer is known only once the batch is settled. */
+  readonly isSettled: boolean
+}
+
 export class BatchDecisions {
   readonly #set: WorkingSet
   readonly #settlement: Settlement
@@ -17,18 +24,18 @@ export class BatchDecisions {
     this.#settlement = new Settlement(set)
   }
 
-  /** Decides a command. What it returns tells the command's reply or refusal, once the batch is settled. Throws on a bug. */
-  decide(command: Command): () => unknown | Refusal {
+  /** Decides a command. Throws on a bug. */
+  decide(command: Command): Decided {
     const decision = decide(this.#set, command)
-    if (isRefusal(decision)) return () => decision
+    if (isRefusal(decision)) return { answer: () => decision, isSettled: true }
     if (decision instanceof Joining) {
       const { joiner, conclude } = decision
       this.#settlement.add(joiner)
-      return () => conclude(this.#settlement.outcomeOf(joiner))
+      return { answer: () => conclude(this.#settlement.outcomeOf(joiner)), isSettled: false }
     }
     const { changes, reply } = decision
     this.#set.apply(changes)
-    return () => reply
+    return { answer: () => reply, isSettled: true }
   }
 
   /** Settles what the commands left. Returns what has to be loaded before it can go on; null: the batch can be saved. */

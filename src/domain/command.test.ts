@@ -20,7 +20,7 @@ import {
   worldOf,
 } from '../../test/support/histories.ts'
 import type { MemoryTables } from '../../test/support/memory-store.ts'
-import { counts, World } from '../../test/support/world.ts'
+import { counts, unversioned, World } from '../../test/support/world.ts'
 import type { Command } from './command.ts'
 import type { EventType } from './event.ts'
 import { countExisting, countIn } from './pool.ts'
@@ -206,11 +206,7 @@ function rowsOf({ installation, users, pools, vms, leases, events }: MemoryTable
     installation,
     users,
     pools: new Map(
-      [...pools].map(([id, { pool, tally }]) => {
-        // One more for each batch.
-        const queue = { ...pool.queue, version: 0 }
-        return [id, { pool: { ...pool, queue }, counts: counts(tally) }]
-      }),
+      [...pools].map(([id, { pool, tally }]) => [id, { pool: unversioned(pool), counts: counts(tally) }]),
     ),
     vms,
     leases,

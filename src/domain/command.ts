@@ -7,9 +7,10 @@ import { beatLease } from './beat-lease.ts'
 import { cancelRequest } from './cancel-request.ts'
 import { checkIn } from './check-in.ts'
 import { checkout } from './checkout.ts'
-import type { Decision, Joining, Rule } from './decision.ts'
+import type { Actor, Decision, Joining, Rule } from './decision.ts'
 import { extendLease } from './extend-lease.ts'
 import { forgetWish } from './forget-wish.ts'
+import { forgetAnswers } from './idempotency.ts'
 import { join } from './join.ts'
 import { deleteVm, maintain } from './maintenance.ts'
 import { growPool, shrinkPool, sizePool } from './pool-size.ts'
@@ -19,6 +20,7 @@ import { cancelReservation, claimReservation, expireReservation } from './reserv
 import { reserve } from './reserve.ts'
 import { beginReset, continueReset } from './reset.ts'
 import { shareLease } from './share-lease.ts'
+import { createToken, noteTokenUse, revokeToken } from './sign-in.ts'
 import { tickPool } from './tick.ts'
 import { transferLease } from './transfer-lease.ts'
 import { claimWork, reportWork } from './work.ts'
@@ -29,6 +31,10 @@ const RULES = {
   changeUser,
   deleteUser,
   releaseLeaver,
+  createToken,
+  revokeToken,
+  noteTokenUse,
+  forgetAnswers,
   sizePool,
   growPool,
   shrinkPool,
@@ -67,6 +73,10 @@ const DURING_RESET = {
   changeUser: false,
   deleteUser: false,
   releaseLeaver: false,
+  createToken: false,
+  revokeToken: false,
+  noteTokenUse: false,
+  forgetAnswers: false,
   sizePool: false,
   growPool: false,
   shrinkPool: false,
@@ -93,12 +103,19 @@ const DURING_RESET = {
   continueReset: true,
 } satisfies Record<CommandKind, boolean>
 
+/** Who called; null: nobody, or somebody without credentials. */
+export function actorOf(command: Command): Actor | null {
+  return 'actor' in command ? command.actor : null
+}
+
 function ruleOf(command: Command): Rule<Command, unknown> {
   return RULES[command.kind] as unknown as Rule<Command, unknown>
 }
 
 /** Adds to `needs` what deciding `command` needs. */
 export function needsOf(command: Command, needs: Needs): void {
+  const actor = actorOf(command)
+  if (actor?.tokenId !== undefined) needs.tokenIds.add(actor.tokenId)
   ruleOf(command).needs(command, needs)
 }
 

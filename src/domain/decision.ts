@@ -7,14 +7,17 @@ import type { Lease } from './lease.ts'
 import { type Action, may } from './permission.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
 import type { Request } from './request.ts'
+import { tokenHolds } from './token.ts'
 import type { User } from './user.ts'
 import type { Vm } from './vm.ts'
 import type { Changes, Needs, View } from './working-set.ts'
 
-/** A caller whose password was verified before the batch: the version tells whether it still holds. */
+/** A caller whose password or token was verified before the batch: the version tells whether it still holds. */
 export interface Actor {
   readonly userId: number
   readonly credentialVersion: number
+  /** The API token that they call with; its row is looked at in each batch, so that a revoked one changes nothing. */
+  readonly tokenId?: string
 }
 
 /** Accepted: what changes, and what the caller is told. Refused: why. */
@@ -56,7 +59,7 @@ export interface Rule<Command, Reply> {
 
 /**
  * The active user behind `actor`, when their role may do `action`. Refused: `caller_unknown` (deleted meanwhile),
- * `password_wrong` (changed since it was verified), `not_allowed`.
+ * `password_wrong` (changed since it was verified), `token_invalid`, `not_allowed`.
  */
 export function authorized(view: View, actor: Actor, action: Action): User | Refusal {
   const user = knownCaller(view, actor)
@@ -65,9 +68,15 @@ export function authorized(view: View, actor: Actor, action: Action): User | Ref
   return user
 }
 
-/** The active user behind `actor`, whatever they may do. Refused: `caller_unknown`, `password_wrong`. */
+/** The active user behind `actor`, whatever they may do. Refused: `caller_unknown`, `password_wrong`; with a token: `token_invalid`. */
 export function knownCaller(view: View, actor: Actor): User | Refusal {
   const user = view.user(actor.userId)
+  if (actor.tokenId !== undefined) {
+    const token = view.token(actor.tokenId)
+    if (user === undefined || token === undefined || !tokenHolds(token, user, view.nowMs))
+      return refusal('token_invalid')
+    return user
+  }
   if (user === undefined || user.state !== 'active')
     return refusal('caller_unknown', { userId: actor.userId })
   if (user.credentialVersion !== actor.credentialVersion) return refusal('password_wrong')

@@ -8,6 +8,8 @@ export type EventType =
   | 'user.changed'
   | 'user.deleted'
   | 'user.gone'
+  | 'token.created'
+  | 'token.revoked'
   | 'pool.created'
   | 'pool.resized'
   | 'vm.planned'
@@ -65,6 +67,7 @@ export interface Event extends NewEvent {
 export const ACCOUNT_EVENTS = [
   'user.changed',
   'user.deleted',
+  'token.revoked',
   'installation.reset',
 ] as const satisfies readonly EventType[]
 

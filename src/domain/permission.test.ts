@@ -6,9 +6,14 @@ import type { Role } from './user.ts'
 
 const MAY: Record<Action, Record<Role, boolean>> = {
   'user.create': { admin: true, user: false },
+  'user.list': { admin: true, user: false },
   'user.change.self': { admin: true, user: true },
   'user.change.other': { admin: true, user: false },
   'user.delete': { admin: true, user: false },
+  'token.list.other': { admin: true, user: false },
+  'token.revoke.self': { admin: true, user: true },
+  'token.revoke.other': { admin: true, user: false },
+  'vm_type.change': { admin: true, user: false },
   'pool.change': { admin: true, user: false },
   'vm.checkout': { admin: true, user: true },
   'vm.checkin': { admin: true, user: true },

@@ -6,9 +6,14 @@ import type { Role } from './user.ts'
 
 export type Action =
   | 'user.create'
+  | 'user.list'
   | 'user.change.self'
   | 'user.change.other'
   | 'user.delete'
+  | 'token.list.other'
+  | 'token.revoke.self'
+  | 'token.revoke.other'
+  | 'vm_type.change'
   | 'pool.change'
   | 'vm.checkout'
   | 'vm.checkin'
@@ -19,9 +24,14 @@ export type Action =
 
 const PERMISSIONS = {
   'user.create': ['admin'],
+  'user.list': ['admin'],
   'user.change.self': ['admin', 'user'],
   'user.change.other': ['admin'],
   'user.delete': ['admin'],
+  'token.list.other': ['admin'],
+  'token.revoke.self': ['admin', 'user'],
+  'token.revoke.other': ['admin'],
+  'vm_type.change': ['admin'],
   'pool.change': ['admin'],
   'vm.checkout': ['admin', 'user'],
   'vm.checkin': ['admin', 'user'],

@@ -22,6 +22,12 @@ export const REFUSALS = {
   },
   caller_unknown: { status: 401, text: (d: { userId: number }) => `auth.userid ${d.userId} is no user` },
   password_wrong: { status: 401, text: () => 'auth.password is wrong' },
+  token_missing: {
+    status: 401,
+    text: () => 'this call needs an API token: Authorization: Bearer <token>',
+  },
+  token_invalid: { status: 401, text: () => 'the API token is unknown, revoked or over' },
+  email_or_password_wrong: { status: 401, text: () => 'no user has this email and password' },
   not_allowed: {
     status: 403,
     text: (d: { action: string; role: string }) => `the role ${d.role} may not do ${d.action}`,
@@ -70,6 +76,28 @@ export const REFUSALS = {
         ? `${d.field} must be ${d.allowed}`
         : `${d.field} ${quote(d.value)} is not allowed: it must be ${d.allowed}`,
   },
+  field_unknown: {
+    status: 400,
+    text: (d: { field: string; known: string }) => `${d.field} is not known here, only ${d.known}`,
+  },
+  content_type_wrong: {
+    status: 415,
+    text: (d: { contentType: string }) => `content-type ${quote(d.contentType)} is not application/json`,
+  },
+  idempotency_key_reused: {
+    status: 422,
+    text: (d: { key: string }) => `Idempotency-Key ${quote(d.key)} was used before for another call`,
+  },
+  etag_stale: {
+    status: 412,
+    text: (d: { etag: string }) => `If-Match ${d.etag} is over: it has changed since you read it`,
+  },
+  rate_limited: {
+    status: 429,
+    retryAfterSeconds: 1,
+    text: (d: { policy: string; perMinute: number }) =>
+      `more than ${d.perMinute} calls a minute (${d.policy}): slow down`,
+  },
   expectation_unknown: {
     status: 417,
     text: (d: { expect: string }) => `Expect ${quote(d.expect)} cannot be met, only 100-continue`,
@@ -91,6 +119,15 @@ export const REFUSALS = {
     text: (d: { email: string }) => `email ${quote(d.email)} belongs to another user`,
   },
   self_delete: { status: 409, text: () => 'users cannot delete themselves' },
+
+  token_unknown: {
+    status: 404,
+    text: (d: { tokenId: string }) => `${quote(d.tokenId)} is no token of yours`,
+  },
+  too_many_tokens: {
+    status: 409,
+    text: (d: { tokensMax: number }) => `you have ${d.tokensMax} tokens already: revoke one first`,
+  },
 
   // pools and machines
   size_below_use: {
@@ -257,6 +294,10 @@ export const REFUSALS = {
   },
 
   // the installation
+  internal_error: {
+    status: 500,
+    text: (d: { requestId: string }) => `internal error; see the log for request ${d.requestId}`,
+  },
   reset_not_allowed: {
     status: 401,
     text: () => 'a reset needs an admin (auth), or a server that was started with --allow-reset',

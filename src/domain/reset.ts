@@ -7,6 +7,7 @@
 import { type Actor, authorized, type Rule } from './decision.ts'
 import { removed } from './maintenance.ts'
 import { isRefusal, refusal } from './refusal.ts'
+import { FIRST_VM_TYPES } from './vm-type.ts'
 import type { Changes, Installation, ResetRecord, View } from './working-set.ts'
 
 /** The installation on its first day. */
@@ -15,6 +16,7 @@ export const FIRST_DAY: Installation = {
   nextUserId: 1,
   nextVmId: 1,
   nextPoolId: 1,
+  vmTypes: FIRST_VM_TYPES,
   reset: null,
 }
 

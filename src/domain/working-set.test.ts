@@ -79,6 +79,8 @@ describe('a working set that was just loaded', () => {
       nowMs: NOW_MS,
       installation: FIRST_DAY,
       users: [aUser(1), aUser(1)],
+      tokens: [],
+      answers: [],
       pools: [
         { pool, tally },
         { pool, tally },

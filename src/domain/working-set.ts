@@ -4,16 +4,18 @@
  * Applying keeps the pools' tallies and the lists of ready machines right, so no rule has to. It holds no clock and does no I/O.
  */
 import type { Notice } from './admission.ts'
+import type { Answer } from './answer.ts'
 import { Book, type BookChange, type BookVm } from './book.ts'
 import type { NewEvent } from './event.ts'
 import { type Lease, type LeaseEnd, plainLease } from './lease.ts'
 import { countUp, type Pool, type Tally } from './pool.ts'
 import type { Flow, Request } from './request.ts'
 import type { Reservation } from './reservation.ts'
+import type { Token } from './token.ts'
 import type { User } from './user.ts'
 import type { Vm, VmState } from './vm.ts'
 import type { ClassKey } from './vm-class.ts'
-import type { VmType } from './vm-type.ts'
+import type { VmType, VmTypeSpec } from './vm-type.ts'
 
 export interface Installation {
   /** resetting: an admin asked for a reset, and machines are being destroyed; only the workers' commands go on. */
@@ -22,6 +24,8 @@ export interface Installation {
   readonly nextUserId: number
   readonly nextVmId: number
   readonly nextPoolId: number
+  /** The sizes of machine that there are, smallest first. */
+  readonly vmTypes: readonly VmTypeSpec[]
   /** Who asked for the reset under way, and what was there then. */
   readonly reset: ResetRecord | null
 }
@@ -48,6 +52,14 @@ export class Needs {
   /** True when every pool is concerned: a reset. */
   allPools = false
   readonly emails: Set<string> = new Set()
+  /** Tokens by id. They change only where their owner is among `changedUserIds`. */
+  readonly tokenIds: Set<string> = new Set()
+  /** Users all of whose tokens are wanted. */
+  readonly tokensOf: Set<number> = new Set()
+  /** Answers by user id and key. */
+  readonly answers: Map<string, readonly [userId: number, key: string]> = new Map()
+  /** How many of the oldest answers are wanted. */
+  oldestAnswers = 0
   readonly poolNames: Set<string> = new Set()
   readonly poolIds: Set<number> = new Set()
   readonly vmIds: Set<number> = new Set()
@@ -99,6 +111,8 @@ export interface LoadedRows {
   readonly usage: readonly Usage[]
   /** The books of the pools that are contended or whose book was asked for. */
   readonly books: readonly LoadedBook[]
+  readonly tokens: readonly Token[]
+  readonly answers: readonly Answer[]
   /** Ids of ready machines by pool id, ascending; `type` null: of any type. */
   readonly ready: readonly { poolId: number; type: VmType | null; vmIds: readonly number[] }[]
   /** Active users and all machines; null unless asked for. */
@@ -151,6 +165,12 @@ export interface MoreRows {
 export interface Changes {
   readonly installation?: Installation
   readonly users?: readonly User[]
+  readonly tokens?: readonly Token[]
+  /** Tokens whose rows go. */
+  readonly goneTokens?: readonly Token[]
+  readonly answers?: readonly Answer[]
+  /** Answers whose rows go. */
+  readonly goneAnswers?: readonly Answer[]
   readonly pools?: readonly Pool[]
   readonly vms?: readonly Vm[]
   /** Leases with more to them than that a hold began or ended; what follows from `vms` alone needs no row here. */
@@ -176,6 +196,10 @@ export interface View {
   readonly census: { readonly users: number; readonly vms: number } | null
   user(id: number): User | undefined
   userByEmail(email: string): User | undefined
+  token(id: string): Token | undefined
+  tokensOf(userId: number): Token[]
+  answer(userId: number, key: string): Answer | undefined
+  answersWhere(test: (answer: Answer) => boolean): Answer[]
   pool(id: number): Pool | undefined
   poolNamed(name: string): Pool | undefined
   tally(poolId: number): Tally
@@ -202,6 +226,8 @@ export class WorkingSet implements View {
   census: { users: number; vms: number } | null
   readonly #users = new Map<number, User>()
   readonly #usersByEmail = new Map<string, User>()
+  readonly #tokens = new Map<string, Token>()
+  readonly #answers = new Map<string, Answer>()
   readonly #pools = new Map<number, Pool>()
   readonly #poolsByName = new Map<string, Pool>()
   readonly #tallies = new Map<number, Tally>()
@@ -220,6 +246,12 @@ export class WorkingSet implements View {
   readonly loadedVms: Map<number, Vm> = new Map()
   readonly changedUsers: Map<number, User> = new Map()
   readonly newUserIds: Set<number> = new Set()
+  readonly changedTokens: Map<string, Token> = new Map()
+  readonly newTokenIds: Set<string> = new Set()
+  readonly goneTokens: Map<string, Token> = new Map()
+  readonly newAnswers: Map<string, Answer> = new Map()
+  /** Answers whose rows go, before those of `newAnswers` come. */
+  readonly goneAnswers: Map<string, Answer> = new Map()
   readonly changedPools: Map<number, Pool> = new Map()
   readonly newPoolIds: Set<number> = new Set()
   /** Pools whose tally changed. */
@@ -246,6 +278,8 @@ export class WorkingSet implements View {
     this.installation = rows.installation
     this.census = rows.census === null ? null : { ...rows.census }
     for (const user of rows.users) this.#putUser(user)
+    for (const token of rows.tokens) this.#tokens.set(token.id, token)
+    for (const answer of rows.answers) this.#answers.set(answerKey(answer.userId, answer.key), answer)
     for (const { pool, tally } of rows.pools) {
       this.#putPool(pool)
       this.#tallies.set(pool.id, tally)
@@ -264,6 +298,22 @@ export class WorkingSet implements View {
 
   userByEmail(email: string): User | undefined {
     return this.#usersByEmail.get(email)
+  }
+
+  token(id: string): Token | undefined {
+    return this.#tokens.get(id)
+  }
+
+  tokensOf(userId: number): Token[] {
+    return [...this.#tokens.values()].filter((token) => token.userId === userId)
+  }
+
+  answer(userId: number, key: string): Answer | undefined {
+    return this.#answers.get(answerKey(userId, key))
+  }
+
+  answersWhere(test: (answer: Answer) => boolean): Answer[] {
+    return [...this.#answers.values()].filter(test)
   }
 
   pool(id: number): Pool | undefined {
@@ -376,6 +426,10 @@ export class WorkingSet implements View {
       this.installationChanged = true
     }
     for (const user of changes.users ?? []) this.#changeUser(user)
+    for (const token of changes.tokens ?? []) this.#changeToken(token)
+    for (const token of changes.goneTokens ?? []) this.#removeToken(token)
+    for (const answer of changes.goneAnswers ?? []) this.#removeAnswer(answer)
+    for (const answer of changes.answers ?? []) this.#addAnswer(answer)
     for (const pool of changes.pools ?? []) this.#changePool(pool)
     const leases = new Map((changes.leases ?? []).map((lease) => [leaseKey(lease), lease]))
     for (const vm of changes.vms ?? []) this.#changeVm(vm, leases, changes.endedBy ?? 'checked_in')
@@ -403,6 +457,9 @@ export class WorkingSet implements View {
     return (
       this.events.length > 0 ||
       this.changedVms.size > 0 ||
+      this.changedTokens.size > 0 ||
+      this.newAnswers.size > 0 ||
+      this.goneAnswers.size > 0 ||
       this.installationChanged ||
       this.changedPools.size > 0 ||
       this.changedLeases.size > 0 ||
@@ -431,17 +488,48 @@ export class WorkingSet implements View {
     this.changedUsers.set(user.id, user)
   }
 
+  #changeToken(token: Token): void {
+    if (!this.#tokens.has(token.id)) this.newTokenIds.add(token.id)
+    this.#tokens.set(token.id, token)
+    this.changedTokens.set(token.id, token)
+  }
+
+  #removeToken(token: Token): void {
+    this.#tokens.delete(token.id)
+    this.changedTokens.delete(token.id)
+    if (!this.newTokenIds.delete(token.id)) this.goneTokens.set(token.id, token)
+  }
+
+  /** An answer that is there already is too old to be given again: it makes room. */
+  #addAnswer(answer: Answer): void {
+    const before = this.#answers.get(answerKey(answer.userId, answer.key))
+    if (before !== undefined) this.#removeAnswer(before)
+    const key = answerKey(answer.userId, answer.key)
+    this.#answers.set(key, answer)
+    this.newAnswers.set(key, answer)
+  }
+
+  #removeAnswer(answer: Answer): void {
+    const key = answerKey(answer.userId, answer.key)
+    if (!this.#answers.delete(key)) return
+    if (!this.newAnswers.delete(key)) this.goneAnswers.set(key, answer)
+  }
+
   #putPool(pool: Pool): void {
     this.#pools.set(pool.id, pool)
     this.#poolsByName.set(pool.name, pool)
   }
 
   #changePool(pool: Pool): void {
-    if (!this.#pools.has(pool.id)) this.newPoolIds.add(pool.id)
-    this.#putPool(pool)
+    const before = this.#pools.get(pool.id)
+    if (before === undefined) this.newPoolIds.add(pool.id)
+    // Whatever a rule made of it: the version is counted here.
+    const version = before?.queue.version ?? this.nowMs * VERSIONS_PER_MS
+    const changed = { ...pool, queue: { ...pool.queue, version } }
+    this.#putPool(changed)
     const isNew = !this.#tallies.has(pool.id)
     if (isNew) this.#tallies.set(pool.id, {})
-    this.changedPools.set(pool.id, pool)
+    this.changedPools.set(pool.id, changed)
     this.#touchPool(pool.id)
     // Nothing of it is in the store yet.
     if (isNew) this.#books.set(pool.id, Book.of(this.bookChange(pool.id), this.nowMs))
@@ -593,9 +681,12 @@ export class WorkingSet implements View {
   #wipe(): void {
     this.wiped = true
     for (const map of [this.#users, this.#usersByEmail, this.#pools, this.#poolsByName]) map.clear()
+    for (const map of [this.#tokens, this.#answers, this.changedTokens, this.goneTokens]) map.clear()
+    for (const map of [this.newAnswers, this.goneAnswers]) map.clear()
     for (const map of [this.#tallies, this.#vms, this.#ready, this.#leases, this.#books]) map.clear()
     for (const map of [this.#requests, this.#reservations, this.#usage, this.#readyByClass]) map.clear()
     for (const map of [this.changedUsers, this.changedPools, this.changedVms, this.loadedVms]) map.clear()
+    this.newTokenIds.clear()
     for (const set of [this.newUserIds, this.newPoolIds, this.countedPools, this.goneVms]) set.clear()
     for (const map of [this.changedLeases, this.changedRequests, this.changedReservations]) map.clear()
     this.newLeases.clear()
@@ -604,6 +695,12 @@ export class WorkingSet implements View {
     if (this.census !== null) this.census = { users: 0, vms: 0 }
   }
 }
+
+/**
+ * A new pool’s versions begin where no pool before it has been: ids are given again after a reset, and no server must take the
+ * book of the old pool for one of the new. No pool has so many batches in a millisecond.
+ */
+const VERSIONS_PER_MS = 1_000
 
 /** How a lease is named: machine and generation. */
 export function leaseKey({ vmId, generation }: Pick<Lease, 'vmId' | 'generation'>): string {
@@ -630,4 +727,8 @@ function bookVmOf(vm: Vm, lease: Lease | undefined): BookVm {
 
 function readyKey(poolId: number, type: VmType | null): string {
   return type === null ? `${poolId}` : `${poolId} ${type}`
+}
+
+function answerKey(userId: number, key: string): string {
+  return `${userId} ${key}`
 }

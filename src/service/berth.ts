@@ -6,11 +6,13 @@ import type { Reads, Store } from '../store/port.ts'
 import { Attempts } from './attempts.ts'
 import { Credentials } from './credentials.ts'
 import { Feed } from './feed.ts'
-import type { LaneSettings, Submit } from './lane.ts'
+import { idMaker, type NewId } from './ids.ts'
+import type { LaneSettings, Submit, SubmitKeyed } from './lane.ts'
 import { Lanes } from './lanes.ts'
 import { joinNeighbourhood } from './neighbourhood.ts'
 import { type PasswordHasher, passwordHasher } from './password.ts'
 import type { Schedule } from './schedule.ts'
+import { Tokens } from './tokens.ts'
 
 export interface BerthSettings {
   readonly store: Store
@@ -35,10 +37,14 @@ export interface BerthSettings {
 
 export interface Berth {
   readonly submit: Submit
+  readonly submitKeyed: SubmitKeyed
   readonly reads: Reads
   readonly feed: Feed
   readonly schedule: Schedule
   readonly credentials: Credentials
+  readonly tokens: Tokens
+  /** Draws an id that begins with a prefix. */
+  readonly newId: NewId
   readonly hasher: PasswordHasher
   readonly settings: BerthSettings
   /** Follows other servers no longer, and resolves when no command is waiting or under way. */
@@ -66,6 +72,12 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
     key: randomBytes(32),
     ...(settings.rememberedMax === undefined ? {} : { rememberedMax: settings.rememberedMax }),
   })
+  const tokens = new Tokens({
+    reads: store.reads,
+    schedule,
+    randomBytes,
+    ...(settings.rememberedMax === undefined ? {} : { rememberedMax: settings.rememberedMax }),
+  })
   const { reads, neighbours } = store
   const firstEventId = await reads.lastEventId()
   const feed = new Feed(firstEventId, neighbours === null ? null : () => reads.lastEventId())
@@ -75,7 +87,7 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
     schedule,
     {
       committed(commit) {
-        for (const event of commit.events) forgetChanged(credentials, event)
+        for (const event of commit.events) forgetChanged(credentials, tokens, event)
         if (commit.events.some(({ type }) => type === 'installation.reset')) {
           resetsUpTo = commit.lastEventId
           settings.wiped?.()
@@ -99,17 +111,20 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
           schedule,
           afterId: firstEventId,
           changed(event) {
-            forgetChanged(credentials, event)
+            forgetChanged(credentials, tokens, event)
             if (event.type === 'installation.reset' && event.id > resetsUpTo) settings.wiped?.()
           },
           failed: (error) => settings.failed?.(null, error),
         })
   return {
     submit: lanes.submit,
+    submitKeyed: lanes.submitKeyed,
     reads,
     feed,
     schedule,
     credentials,
+    tokens,
+    newId: idMaker(() => schedule.now(), randomBytes),
     hasher,
     settings,
     async close() {
@@ -120,8 +135,12 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
   }
 }
 
-function forgetChanged(credentials: Credentials, event: NewEvent): void {
-  if (event.type === 'installation.reset') credentials.forgetAll()
-  else if (event.userId !== undefined && (event.type === 'user.changed' || event.type === 'user.deleted'))
-    credentials.forget(event.userId)
+function forgetChanged(credentials: Credentials, tokens: Tokens, event: NewEvent): void {
+  if (event.type === 'installation.reset') {
+    credentials.forgetAll()
+    tokens.forgetAll()
+  }
+  if (event.userId === undefined || !ACCOUNT_TYPES.has(event.type)) return
+  tokens.forget(event.userId)
+  if (event.type !== 'token.revoked') credentials.forget(event.userId)
 }

@@ -8,7 +8,9 @@ import { setImmediate } from 'node:timers/promises'
 import { MemoryStore } from '../../test/support/memory-store.ts'
 import {
   ADMIN,
+  actor,
   aPool,
+  assertRefused,
   aUser,
   aVm,
   NOW_MS,
@@ -18,9 +20,10 @@ import {
   vmsOf,
 } from '../../test/support/world.ts'
 import type { Command } from '../domain/command.ts'
+import type { Actor } from '../domain/decision.ts'
 import { isRefusal } from '../domain/refusal.ts'
 import type { Needs } from '../domain/working-set.ts'
-import { type Batch, type Store, StoreUnavailable } from '../store/port.ts'
+import { type Batch, type Store, StoreConflict, StoreUnavailable } from '../store/port.ts'
 import { type Commit, LANE_SETTINGS, Lane, type LaneSettings } from './lane.ts'
 import type { Schedule } from './schedule.ts'
 
@@ -81,7 +84,7 @@ class ProbeStore implements Store {
   }
 }
 
-function laneOver(rows: Rows, settings: Partial<LaneSettings> = {}) {
+function laneOver(rows: Rows, settings: Partial<LaneSettings> = {}, schedule: Schedule = SCHEDULE) {
   const tables = tablesOf(rows)
   const store = new ProbeStore(new MemoryStore({ now: () => NOW_MS, tables }))
   const commits: Commit[] = []
@@ -93,7 +96,7 @@ function laneOver(rows: Rows, settings: Partial<LaneSettings> = {}) {
     failed: (command: Command | null, error: unknown) =>
       void failures.push([command?.kind ?? 'watcher', (error as Error).message]),
   }
-  const lane = new Lane(store, SCHEDULE, watcher, { ...LANE_SETTINGS, ...settings })
+  const lane = new Lane(store, schedule, watcher, { ...LANE_SETTINGS, ...settings })
   const checkout = (vmId: number | null = null) =>
     lane.submit({ kind: 'checkout', actor: USER, pool: 'default', vmId, type: null, requestId: 'r' })
   return { tables, store, lane, watcher, commits, sizes, failures, checkout }
@@ -135,6 +138,96 @@ function idOf(answer: unknown): number {
 /** A pool of no types: planning a machine for it throws, as a bug in a rule would. */
 const BROKEN_POOL = aPool({ id: 2, name: 'broken', target: 1, typeMix: {} })
 const BROKEN = { kind: 'growPool', poolId: 2, machinesMax: 1, claimMs: 1 } as const
+
+describe('a command under a key', () => {
+  /** A lane, and a checkout under a key that answers with the machine and keeps less. */
+  function keyedLane() {
+    const laid = laneOver(
+      { vms: vmsOf('ready', 'ready', 'ready') },
+      {},
+      { ...SCHEDULE, sleep: async () => {} },
+    )
+    const keyed = (key = 'k', fingerprint = 'f', actor: Actor = USER) =>
+      laid.lane.submitKeyed(
+        { kind: 'checkout', actor, pool: 'default', vmId: null, type: null, requestId: 'r' },
+        {
+          key,
+          fingerprint,
+          say: ({ vm }) => ({
+            status: 201,
+            body: { vm: vm.id, secret: 's' },
+            kept: { vm: vm.id, secret: null },
+            headers: { location: `/${vm.id}` },
+          }),
+        },
+      )
+    return { ...laid, keyed }
+  }
+  const first = { status: 201, body: { vm: 1, secret: 's' }, headers: { location: '/1' } }
+  const again = { status: 201, body: { vm: 1, secret: null }, headers: { location: '/1' }, replayed: true }
+  const shown = (said: unknown) => {
+    const { kept: _, ...rest } = said as { kept?: unknown }
+    return rest
+  }
+
+  it('has one effect and the same answer, without its secret, however often it comes', async () => {
+    const { keyed, tables, commits } = keyedLane()
+    assert.deepEqual(shown(await keyed()), { ...first, replayed: false })
+    assert.deepEqual(await keyed(), again)
+    assert.deepEqual(await Promise.all([keyed(), keyed()]), [again, again])
+    assert.equal(tables.vmsWhere(({ state }) => state === 'leased').length, 1)
+    assert.equal(commits.length, 1)
+  })
+
+  it('has one effect also when it comes twice in one batch', async () => {
+    const { keyed, tables, sizes } = keyedLane()
+    const [one, other] = await Promise.all([keyed(), keyed()])
+    assert.deepEqual([shown(one), other], [{ ...first, replayed: false }, again])
+    assert.deepEqual(sizes, [2])
+    assert.equal(tables.vmsWhere(({ state }) => state === 'leased').length, 1)
+  })
+
+  it('is refused when the key was used for something else', async () => {
+    const { keyed, tables } = keyedLane()
+    await keyed()
+    assertRefused(await keyed('k', 'other'), 'idempotency_key_reused')
+    assert.equal(tables.vmsWhere(({ state }) => state === 'leased').length, 1)
+  })
+
+  it('is another one for another key, and for another caller', async () => {
+    const { keyed } = keyedLane()
+    const answers = await Promise.all([keyed(), keyed('l'), keyed('k', 'f', actor(3))])
+    assert.deepEqual(
+      answers.map((said) => (isRefusal(said) ? said.code : (said.body as { vm: number }).vm)),
+      [1, 2, 3],
+    )
+  })
+
+  it('that was refused is decided anew: a refusal changed nothing, and nothing is kept of it', async () => {
+    const { keyed, tables, lane } = keyedLane()
+    for (let i = 0; i < 3; i++) await keyed(`${i}`)
+    assertRefused(await keyed('k'), 'none_free')
+    assert.deepEqual([...tables.answers.keys()], ['2 0', '2 1', '2 2'])
+    await lane.submit({ kind: 'checkIn', actor: USER, vmId: 2, generation: null, requestId: 'r' })
+    await lane.submit({ kind: 'maintain', actor: ADMIN, vmId: 2, step: 'clean', requestId: 'r' })
+    assert.equal(((await keyed('k')) as { replayed: boolean }).replayed, false)
+  })
+
+  it('whose answer was saved by another server meanwhile is decided again, and has that answer', async () => {
+    const { keyed, store, tables } = keyedLane()
+    let tries = 0
+    store.before = async (step) => {
+      if (step !== 'commit' || ++tries > 1) return
+      tables.answers.set('2 k', {
+        ...{ userId: 2, key: 'k', fingerprint: 'f', status: 201, headers: {}, atMs: NOW_MS },
+        body: '{"vm":9}',
+      })
+      throw new StoreConflict('the key came meanwhile')
+    }
+    assert.deepEqual(await keyed(), { status: 201, body: { vm: 9 }, headers: {}, replayed: true })
+    assert.equal(tables.vmsWhere(({ state }) => state === 'leased').length, 0)
+  })
+})
 
 describe('a batch', () => {
   it('takes all commands that are handed in together, and commits once', async () => {

@@ -6,11 +6,20 @@
  * Batches overlap by one step: while one is being saved, the next is already asked for, and the store loads it right behind
  * that commit. So the event loop parses and answers requests while the disk syncs, instead of the two waiting for each other.
  */
+import type { Answer } from '../domain/answer.ts'
 import { BatchDecisions } from '../domain/batch.ts'
-import { type Command, type CommandKind, type CommandOf, needsOf, type ReplyOf } from '../domain/command.ts'
+import {
+  actorOf,
+  type Command,
+  type CommandKind,
+  type CommandOf,
+  needsOf,
+  type ReplyOf,
+} from '../domain/command.ts'
 import type { NewEvent } from '../domain/event.ts'
+import { earlierAnswer } from '../domain/idempotency.ts'
 import type { Pool } from '../domain/pool.ts'
-import { type Refusal, refusal } from '../domain/refusal.ts'
+import { isRefusal, type Refusal, refusal } from '../domain/refusal.ts'
 import { leavesWork } from '../domain/work.ts'
 import { type LoadedBook, type LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
 import { type Batch, type Committed, type Store, StoreConflict } from '../store/port.ts'
@@ -86,8 +95,34 @@ export type Submit = <K extends CommandKind>(
   command: CommandOf<K> & { kind: K },
 ) => Promise<ReplyOf<K> | Refusal>
 
+/** What is said to whoever called. */
+export interface Said {
+  readonly status: number
+  /** Plain JSON; it holds what only this caller may see. */
+  readonly body: unknown
+  readonly headers: Readonly<Record<string, string>>
+  /** What is kept of the body for a repeated call, where that is less: nobody is shown a secret twice. */
+  readonly kept?: unknown
+}
+
+/** A call that may be repeated under its key, and then has the same answer and no second effect. */
+export interface Keyed<K extends CommandKind> {
+  readonly key: string
+  /** A hash of what was asked for. */
+  readonly fingerprint: string
+  /** What the reply answers. Pure: it is called when the command was decided, before it is committed. */
+  readonly say: (reply: ReplyOf<K>) => Said
+}
+
+/** Where commands are handed in under a key. Resolves with what is to be answered, whether that is new or from an earlier call. */
+export type SubmitKeyed = <K extends CommandKind>(
+  command: CommandOf<K> & { kind: K },
+  keyed: Keyed<K>,
+) => Promise<(Said & { readonly replayed: boolean }) | Refusal>
+
 interface Waiting {
   readonly command: Command
+  readonly keyed: Keyed<CommandKind> | null
   /** True for a command whose batch failed: it gets a batch to itself. */
   readonly alone: boolean
   readonly resolve: (reply: unknown) => void
@@ -129,12 +164,19 @@ export class Lane {
   }
 
   /** Hands in a command. Resolves after the commit with the reply, or with a refusal; rejects on a bug only. */
-  readonly submit: Submit = (command) => {
+  readonly submit: Submit = (command) => this.#handIn(command as unknown as Command, null)
+
+  /** Hands in a command under a key: its answer is saved with its effect. Refused, beside what the rule says: `idempotency_key_reused`. */
+  readonly submitKeyed: SubmitKeyed = (command, keyed) =>
+    this.#handIn(command as unknown as Command, keyed as unknown as Keyed<CommandKind>)
+
+  #handIn(command: Command, keyed: Keyed<CommandKind> | null): Promise<never> {
     if (this.#waiting.length >= this.#settings.waitingMax)
       return Promise.resolve(refusal('overloaded')) as never
     const answer = new Promise<never>((resolve, reject) => {
       this.#waiting.push({
-        command: command as unknown as Command,
+        command,
+        keyed,
         alone: false,
         resolve: resolve as (reply: unknown) => void,
         reject,
@@ -247,16 +289,27 @@ export class Lane {
     let committing: Promise<Committed>
     let set: WorkingSet
     try {
-      for (const { command } of commands) needsOf(command, needs)
       for (const [poolId, version] of this.#books.versions()) needs.bookVersions.set(poolId, version)
+      for (const { command, keyed } of commands) {
+        needsOf(command, needs)
+        if (keyed === null) continue
+        const userId = actorOf(command)?.userId ?? 0
+        needs.answers.set(`${userId} ${keyed.key}`, [userId, keyed.key])
+      }
       const batch = await this.#store.begin(needs)
       set = new WorkingSet(batch.rows)
       try {
         this.#watcher.loaded?.(batch.rows)
         await this.#takeBooks(set, batch.rows.books)
         const decisions = new BatchDecisions(set)
-        for (const waiting of commands) answers.push(this.#decideOne(set, decisions, waiting))
+        const keysWaiting = new Set<string>()
+        const deciding = commands.map((waiting) => this.#decideOne(set, decisions, keysWaiting, waiting))
         await this.#settle(set, decisions, batch)
+        const postponed: Waiting[] = []
+        for (const [i, complete] of deciding.entries())
+          if (complete === null) postponed.push(commands[i] as Waiting)
+          else answers.push(complete())
+        this.#waiting.unshift(...postponed)
       } catch (error) {
         this.#books.drop(set.bookedPools)
         if (error instanceof BatchEnded) throw error.cause
@@ -310,19 +363,52 @@ export class Lane {
     }
   }
 
-  #decideOne(set: WorkingSet, decisions: BatchDecisions, { command, resolve, reject }: Waiting): () => void {
+  /**
+   * Decides a command. Returns how its answer is completed once the batch is settled, which returns how it is told once the batch
+   * is saved; null: the command goes to the next batch, where the answer to an earlier one of the same key is known.
+   */
+  #decideOne(
+    set: WorkingSet,
+    decisions: BatchDecisions,
+    keysWaiting: Set<string>,
+    waiting: Waiting,
+  ): Deciding | null {
+    const { command, keyed, resolve, reject } = waiting
     const changes = set.changeCount
     try {
-      const answer = decisions.decide(command)
-      return () => resolve(answer())
+      if (keyed === null) {
+        const answer = decisions.decide(command).answer
+        return () => () => resolve(answer())
+      }
+      const earlier = earlierAnswer(set, actorOf(command), keyed.key, keyed.fingerprint)
+      if (earlier !== null) return () => () => resolve(isRefusal(earlier) ? earlier : replayOf(earlier))
+      const key = `${actorOf(command)?.userId} ${keyed.key}`
+      if (keysWaiting.has(key)) return null
+      const { answer, isSettled } = decisions.decide(command)
+      const complete = () => {
+        const reply = answer()
+        if (isRefusal(reply)) return () => resolve(reply)
+        const said = keyed.say(reply as never)
+        set.apply({ answers: [answerOf(command, keyed, said, set.nowMs)], events: [] })
+        return () => resolve({ ...said, replayed: false })
+      }
+      if (!isSettled) {
+        keysWaiting.add(key)
+        return complete
+      }
+      const told = complete()
+      return () => told
     } catch (error) {
       // A working set in which a change failed half-way is good for nobody.
       if (set.changeCount !== changes) throw error
       this.#watcher.failed?.(command, error)
-      return () => reject(error)
+      return () => () => reject(error)
     }
   }
 }
+
+/** Completes an answer once its batch is settled, and returns how it is told once the batch is saved. */
+type Deciding = () => () => void
 
 /** Loading more failed, and the batch has ended with it. */
 class BatchEnded extends Error {
@@ -333,4 +419,20 @@ class BatchEnded extends Error {
 
 function poolsWithBooks(set: WorkingSet): Pool[] {
   return [...set.bookedPools].flatMap((poolId) => set.pool(poolId) ?? [])
+}
+
+function answerOf(command: Command, keyed: Keyed<CommandKind>, said: Said, atMs: number): Answer {
+  return {
+    userId: actorOf(command)?.userId ?? 0,
+    key: keyed.key,
+    fingerprint: keyed.fingerprint,
+    status: said.status,
+    body: JSON.stringify(said.kept ?? said.body),
+    headers: said.headers,
+    atMs,
+  }
+}
+
+function replayOf({ status, body, headers }: Answer): Said & { replayed: boolean } {
+  return { status, body: JSON.parse(body) as unknown, headers, replayed: true }
 }

@@ -9,7 +9,7 @@ import { type Command, needsOf } from '../domain/command.ts'
 import { type LoadedRows, Needs } from '../domain/working-set.ts'
 import type { Store } from '../store/port.ts'
 import { Books } from './books.ts'
-import { Lane, type LaneSettings, type LaneWatcher, type Submit, Traffic } from './lane.ts'
+import { Lane, type LaneSettings, type LaneWatcher, type Submit, type SubmitKeyed, Traffic } from './lane.ts'
 import type { Schedule } from './schedule.ts'
 
 /** Machines whose pool is remembered. Ids are dense, so four bytes each; those above are looked for by the store. */
@@ -41,6 +41,10 @@ export class Lanes {
 
   /** Hands in a command, as `Lane.submit` does. */
   readonly submit: Submit = (command) => this.#laneOf(command as unknown as Command).submit(command)
+
+  /** Hands in a command under a key, as `Lane.submitKeyed` does. */
+  readonly submitKeyed: SubmitKeyed = (command, keyed) =>
+    this.#laneOf(command as unknown as Command).submitKeyed(command, keyed)
 
   /** Commands that wait for a batch. */
   get waiting(): number {

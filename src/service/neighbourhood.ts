@@ -1,6 +1,6 @@
 /**
  * What a server does about the others on the same database. Their word is a wake-up that may be lost, so it looks by itself
- * every second too. It follows the events that end what is remembered of a user, from a cursor that skips none; a password
+ * every second too. It follows the events that end what is remembered of a user or a token, from a cursor that skips none; a password
  * that was changed on another server is forgotten here within moments, and each batch checks its version again anyway.
  */
 import type { Event } from '../domain/event.ts'

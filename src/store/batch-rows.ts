@@ -12,15 +12,18 @@ import { leaseOf, leaseTuple } from './lease.ts'
 import { flowTuple, requestOf, requestTuple } from './request.ts'
 import { reservationOf, reservationTuple } from './reservation.ts'
 import {
+  answerOf,
   installationOf,
   policyText,
   poolOf,
   type Tables,
   type Tuple,
+  tokenOf,
   userOf,
   type VmTuple,
   vmOf,
   vmTuple,
+  vmTypesText,
 } from './tables.ts'
 
 /** `Needs` as plain values. */
@@ -30,6 +33,11 @@ export interface WantedRows {
   readonly installation: boolean
   readonly allPools: boolean
   readonly emails: readonly string[]
+  readonly tokenIds: readonly string[]
+  readonly tokensOf: readonly number[]
+  /** User id and key. */
+  readonly answers: readonly (readonly [number, string])[]
+  readonly oldestAnswers: number
   readonly poolNames: readonly string[]
   readonly poolIds: readonly number[]
   readonly vmIds: readonly number[]
@@ -63,6 +71,10 @@ export function wantedRows(needs: Needs, nowMs: number): WantedRows {
     installation: needs.installation,
     allPools: needs.allPools,
     emails: [...needs.emails],
+    tokenIds: [...needs.tokenIds],
+    tokensOf: [...needs.tokensOf],
+    answers: [...needs.answers.values()],
+    oldestAnswers: needs.oldestAnswers,
     poolNames: [...needs.poolNames],
     poolIds: [...needs.poolIds],
     vmIds: [...needs.vmIds],
@@ -95,6 +107,8 @@ export interface FoundRows {
   readonly nowMs: number
   readonly installation: Tables['installation']
   readonly users: readonly Tables['user'][]
+  readonly tokens: readonly Tables['token'][]
+  readonly answers: readonly Tables['answer'][]
   readonly pools: readonly Tables['pool'][]
   readonly vms: readonly VmTuple[]
   readonly leases: readonly Tuple[]
@@ -111,6 +125,8 @@ export function loadedRows(found: FoundRows): LoadedRows {
     nowMs: found.nowMs,
     installation: installationOf(found.installation),
     users: found.users.map(userOf),
+    tokens: found.tokens.map(tokenOf),
+    answers: found.answers.map(answerOf),
     pools: found.pools.map(poolOf),
     vms: found.vms.map(vmOf),
     leases: found.leases.map(leaseOf),
@@ -171,6 +187,12 @@ export interface ChangedRows {
   readonly installation: Tables['installation'] | null
   readonly newUsers: readonly Tables['user'][]
   readonly users: readonly Tables['user'][]
+  readonly newTokens: readonly Tables['token'][]
+  readonly tokens: readonly Tables['token'][]
+  readonly goneTokenIds: readonly string[]
+  readonly newAnswers: readonly Tables['answer'][]
+  /** User id and key; they go before the new ones come. */
+  readonly goneAnswers: readonly (readonly [number, string])[]
   readonly newPools: readonly Tables['pool'][]
   readonly pools: readonly Tables['pool'][]
   /** Pools of which nothing changed but what is counted in them. */
@@ -200,6 +222,7 @@ export function changedRows(set: WorkingSet): ChangedRows {
   }
   const users = [...set.changedUsers.values()]
   const leases = [...set.changedLeases]
+  const tokens = [...set.changedTokens.values()]
   const { installation } = set
   const rowsOfPools = [...set.changedPools.values()].map((pool) => poolRow(pool, set.tally(pool.id)))
   return {
@@ -211,11 +234,17 @@ export function changedRows(set: WorkingSet): ChangedRows {
           next_user_id: installation.nextUserId,
           next_vm_id: installation.nextVmId,
           next_pool_id: installation.nextPoolId,
+          vm_types: vmTypesText(installation.vmTypes),
           reset: installation.reset === null ? null : JSON.stringify(installation.reset),
         }
       : null,
     newUsers: users.filter((user) => set.newUserIds.has(user.id)).map(userRow),
     users: users.filter((user) => !set.newUserIds.has(user.id)).map(userRow),
+    newTokens: tokens.filter((token) => set.newTokenIds.has(token.id)).map(tokenRow),
+    tokens: tokens.filter((token) => !set.newTokenIds.has(token.id)).map(tokenRow),
+    goneTokenIds: [...set.goneTokens.keys()],
+    newAnswers: [...set.newAnswers.values()].map(answerRow),
+    goneAnswers: [...set.goneAnswers.values()].map(({ userId, key }) => [userId, key]),
     newPools: rowsOfPools.filter((row) => set.newPoolIds.has(row.id)),
     pools: rowsOfPools.filter((row) => !set.newPoolIds.has(row.id)),
     counted: [...set.countedPools]
@@ -279,6 +308,33 @@ function userRow(user: ReturnType<typeof userOf>): Tables['user'] {
     state: user.state,
     created_at_ms: user.createdAtMs,
     quota: user.quota === null ? null : JSON.stringify(user.quota),
+  }
+}
+
+function tokenRow(token: ReturnType<typeof tokenOf>): Tables['token'] {
+  return {
+    id: token.id,
+    user_id: token.userId,
+    name: token.name,
+    hash: token.hash,
+    credential_version: token.credentialVersion,
+    created_at_ms: token.createdAtMs,
+    expires_at_ms: token.expiresAtMs,
+    last_used_at_ms: token.lastUsedAtMs,
+    revoked_at_ms: token.revokedAtMs,
+    scopes: token.scopes,
+  }
+}
+
+function answerRow(answer: ReturnType<typeof answerOf>): Tables['answer'] {
+  return {
+    user_id: answer.userId,
+    key: answer.key,
+    fingerprint: answer.fingerprint,
+    status: answer.status,
+    body: answer.body,
+    headers: JSON.stringify(answer.headers),
+    at_ms: answer.atMs,
   }
 }
 

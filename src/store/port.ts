@@ -8,6 +8,7 @@ import type { Lease } from '../domain/lease.ts'
 import type { Pool, PoolStats } from '../domain/pool.ts'
 import type { Request, RequestState } from '../domain/request.ts'
 import type { Reservation, ReservationState } from '../domain/reservation.ts'
+import type { Token } from '../domain/token.ts'
 import type { User } from '../domain/user.ts'
 import type { PowerState, Vm, VmState } from '../domain/vm.ts'
 import type { ClassKey } from '../domain/vm-class.ts'
@@ -179,6 +180,11 @@ export interface Reads {
   userByEmail(email: string): Promise<User | null>
   activeUsers(slice: Slice): Promise<User[]>
   anyUser(): Promise<boolean>
+  token(id: string): Promise<Token | null>
+  /** The token with this hash of its secret. */
+  tokenByHash(hash: string): Promise<Token | null>
+  /** All tokens of a user that are kept, by id: in the order in which they were made. */
+  tokensOf(userId: number): Promise<Token[]>
   /** Ids of users whose machines are being taken back. */
   leavers(rowsMax: number): Promise<number[]>
   pool(id: number): Promise<PoolReading | null>
@@ -208,7 +214,7 @@ export interface Reads {
   installation(): Promise<Installation>
   /** Events after a cursor, in order. An event that commits late is never passed: it has a higher id than any that was read. */
   events(slice: Slice): Promise<Event[]>
-  /** The same, of the types that end what is remembered of users: changed, deleted, reset. */
+  /** The same, of the types that end what is remembered of users and tokens (`ACCOUNT_EVENTS`). */
   accountEvents(slice: Slice): Promise<Event[]>
   /** The newest cursor: every event up to it has been committed, or never will be. */
   lastEventId(): Promise<number>

@@ -16,6 +16,7 @@ export function readStatements(dialect: Dialect) {
   const db = compilerFor(dialect)
   const users = db.selectFrom('user').selectAll()
   const active = users.where('state', '=', sql.lit('active'))
+  const tokens = db.selectFrom('token').selectAll()
   const pools = db.selectFrom('pool').selectAll()
 
   const poolId = db.selectFrom('pool').select('id').where('name', '=', place<string>('pool'))
@@ -67,6 +68,9 @@ export function readStatements(dialect: Dialect) {
     anyUser: statement(
       db.selectFrom('user').select('id').where('state', '=', sql.lit('active')).limit(sql.lit(1)),
     ),
+    token: statement(tokens.where('id', '=', place<string>('id'))),
+    tokenByHash: statement(tokens.where('hash', '=', place<string>('hash'))),
+    tokensOf: statement(tokens.where('user_id', '=', place('userId')).orderBy('id')),
     leavers: statement(
       db
         .selectFrom('user')

@@ -2,6 +2,7 @@
  * The tables as the database holds them, the same on every store, and the way from their rows to the domain's values and
  * back. Times are epoch milliseconds. Row types never leave src/store.
  */
+import type { Answer } from '../domain/answer.ts'
 import type { Event, EventType } from '../domain/event.ts'
 import type { LeaseEnd } from '../domain/lease.ts'
 import {
@@ -18,10 +19,11 @@ import {
 import type { Quota } from '../domain/quota.ts'
 import type { Priority, RequestState } from '../domain/request.ts'
 import type { ReservationState } from '../domain/reservation.ts'
+import type { Token } from '../domain/token.ts'
 import type { Role, User } from '../domain/user.ts'
 import { type PowerState, VM_STATES, type Vm, type VmState } from '../domain/vm.ts'
 import type { ClassKey } from '../domain/vm-class.ts'
-import { VM_TYPE_NAMES, type VmType } from '../domain/vm-type.ts'
+import { VM_TYPE_NAMES, type VmType, type VmTypeSpec } from '../domain/vm-type.ts'
 import type { Installation, ResetRecord } from '../domain/working-set.ts'
 import type { PoolReading, VmListing } from './port.ts'
 
@@ -32,6 +34,8 @@ export interface Tables {
     next_user_id: number
     next_vm_id: number
     next_pool_id: number
+    /** Specifications by name, smallest first. */
+    vm_types: string
     reset: string | null
   }
   user: {
@@ -44,6 +48,27 @@ export interface Tables {
     state: User['state']
     created_at_ms: number
     quota: string | null
+  }
+  token: {
+    id: string
+    user_id: number
+    name: string
+    hash: string
+    credential_version: number
+    created_at_ms: number
+    expires_at_ms: number | null
+    last_used_at_ms: number | null
+    revoked_at_ms: number | null
+    scopes: string | null
+  }
+  answer: {
+    user_id: number
+    key: string
+    fingerprint: string
+    status: number
+    body: string
+    headers: string
+    at_ms: number
   }
   pool: {
     id: number
@@ -172,6 +197,33 @@ export function userOf(row: Tables['user']): User {
     quota: row.quota === null ? null : (JSON.parse(row.quota) as Quota),
     state: row.state,
     createdAtMs: row.created_at_ms,
+  }
+}
+
+export function tokenOf(row: Tables['token']): Token {
+  return {
+    id: row.id,
+    userId: row.user_id,
+    name: row.name,
+    hash: row.hash,
+    credentialVersion: row.credential_version,
+    createdAtMs: row.created_at_ms,
+    expiresAtMs: row.expires_at_ms,
+    lastUsedAtMs: row.last_used_at_ms,
+    revokedAtMs: row.revoked_at_ms,
+    scopes: row.scopes,
+  }
+}
+
+export function answerOf(row: Tables['answer']): Answer {
+  return {
+    userId: row.user_id,
+    key: row.key,
+    fingerprint: row.fingerprint,
+    status: row.status,
+    body: row.body,
+    headers: JSON.parse(row.headers) as Record<string, string>,
+    atMs: row.at_ms,
   }
 }
 
@@ -334,8 +386,24 @@ export function installationOf(row: Tables['installation']): Installation {
     nextUserId: row.next_user_id,
     nextVmId: row.next_vm_id,
     nextPoolId: row.next_pool_id,
+    vmTypes: vmTypesOf(row.vm_types),
     reset: row.reset === null ? null : (JSON.parse(row.reset) as ResetRecord),
   }
+}
+
+/** Read with every batch, and hardly ever another. */
+let lastVmTypes: { text: string; specs: readonly VmTypeSpec[] } | null = null
+
+function vmTypesOf(text: string): readonly VmTypeSpec[] {
+  if (lastVmTypes?.text === text) return lastVmTypes.specs
+  const sizes = JSON.parse(text) as Record<string, Omit<VmTypeSpec, 'name'>>
+  const specs = Object.entries(sizes).map(([name, size]) => ({ name, ...size }))
+  lastVmTypes = { text, specs }
+  return specs
+}
+
+export function vmTypesText(specs: readonly VmTypeSpec[]): string {
+  return JSON.stringify(Object.fromEntries(specs.map(({ name, ...size }) => [name, size])))
 }
 
 export function eventOf(row: Tables['event']): Event {

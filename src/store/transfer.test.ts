@@ -13,7 +13,7 @@ import {
 } from './transfer.ts'
 
 const ROWS: Record<TransferTable, TransferRow[]> = {
-  installation: [[1, 'open', 3, 4, 2, null]],
+  installation: [[1, 'open', 3, 4, 2, null, '{"small":{"vcpu":2,"memoryMb":8192}}']],
   user: [
     [1, 'Ada "the first"\nLovelace', 'ada@example.org', 'admin', '$argon2id$ada', 1, 'active', 5, null],
     [2, 'Bob ü 🚀 \u2028', 'ada@example.org', 'user', '$argon2id$bob', 3, 'gone', 6, '{"machinesMax":2}'],
@@ -32,6 +32,10 @@ const ROWS: Record<TransferTable, TransferRow[]> = {
       ],
       ...['{"warnSeconds":60}', '{"v":1.5,"waiting":1,"booked":1}'],
     ],
+  ],
+  token: [
+    ['tok_01', 1, 'laptop', 'aa11', 1, 7, null, 8, null, null],
+    ['tok_02', 2, 'ci', 'bb22', 3, 7, 9, null, 8, 'read'],
   ],
   vm: [
     [
@@ -181,14 +185,14 @@ describe('an export', () => {
     assert.equal(lines[0], '{"berth":"export","version":2,"exportedAtMs":1000,"from":"sqlite","migration":1}')
     assert.equal(
       lines[1],
-      '{"table":"installation","columns":["id","state","next_user_id","next_vm_id","next_pool_id","reset"]}',
+      '{"table":"installation","columns":["id","state","next_user_id","next_vm_id","next_pool_id","reset","vm_types"]}',
     )
-    assert.equal(lines[2], '[1,"open",3,4,2,null]')
+    assert.equal(lines[2], '[1,"open",3,4,2,null,"{\\"small\\":{\\"vcpu\\":2,\\"memoryMb\\":8192}}"]')
     const tables = lines.flatMap((line) => JSON.parse(line).table ?? [])
     assert.deepEqual(tables, [...TRANSFER_TABLES])
     assert.match(
       lines.at(-1) ?? '',
-      /^{"end":true,"rows":{"installation":1,"user":2,"pool":1,"vm":2,"lease":2,"request":2,"flow":1,"reservation":1,"event":2},"sha256":"[0-9a-f]{64}"}$/,
+      /^{"end":true,"rows":{"installation":1,"user":2,"token":2,"pool":1,"vm":2,"lease":2,"request":2,"flow":1,"reservation":1,"event":2},"sha256":"[0-9a-f]{64}"}$/,
     )
   })
 
@@ -255,8 +259,8 @@ describe('an export that is damaged is refused', () => {
       /says that vm has 3 rows, and there are 2/,
     ],
     ['a count that is missing', (end: string) => end.replace('"vm":2,', ''), /says that vm has missing rows/],
-    ['something behind it', (end: string) => `${end}\n[1]`, /^line 26 .*behind the end/],
-    ['a second end behind it', (end: string) => `${end}\n${end}`, /^line 26 .*behind the end/],
+    ['something behind it', (end: string) => `${end}\n[1]`, /^line 29 .*behind the end/],
+    ['a second end behind it', (end: string) => `${end}\n${end}`, /^line 29 .*behind the end/],
   ] as const)
     it(`with an end that has ${what}`, async () => {
       const lines = (await exported()).trimEnd().split('\n')
@@ -270,13 +274,14 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
   const AT = {
     installation: 1,
     user: 3,
-    pool: 6,
-    vm: 8,
-    lease: 11,
-    request: 14,
-    flow: 17,
-    reservation: 19,
-    event: 21,
+    token: 6,
+    pool: 9,
+    vm: 11,
+    lease: 14,
+    request: 17,
+    flow: 20,
+    reservation: 22,
+    event: 24,
   }
 
   it('is not refused when nothing is', async () => {
@@ -299,14 +304,14 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
     ['no time', HEADER, '1000', '"now"', /exportedAtMs is "now", no whole number/],
     ['another origin', HEADER, 'sqlite', 'mysql', /from is "mysql"/],
     ['no migration', HEADER, '"migration":1', '"migration":null', /migration is null/],
-    ['an unknown table', AT.vm, '"vm"', '"machine"', /^line 9 .*: this program knows no table "machine"$/],
+    ['an unknown table', AT.vm, '"vm"', '"machine"', /^line 12 .*: this program knows no table "machine"$/],
     ['a table out of order', AT.vm, '"vm"', '"lease"', /table lease stands where vm should/],
     [
       'an unknown column',
       AT.vm,
       '"claim"',
       '"claims"',
-      /^line 9 .*: vm: this program knows no column "claims"$/,
+      /^line 12 .*: vm: this program knows no column "claims"$/,
     ],
     ['a missing column', AT.vm, '"claim",', '', /vm: there is no column claim/],
     [
@@ -331,7 +336,7 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
       AT.vm + 1,
       '[1,1,',
       '[1,"1",',
-      /^line 10 .*: vm\.pool_id is "1", no whole number$/,
+      /^line 13 .*: vm\.pool_id is "1", no whole number$/,
     ],
     ['a fraction', AT.vm + 1, '[1,1,', '[1,1.5,', /vm\.pool_id is 1\.5, no whole number/],
     [
@@ -352,7 +357,7 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
       '"idle"',
       /vm\.state is "idle", none of provisioning, ready, /,
     ],
-    ['an unknown type', AT.vm + 1, '"small"', '"tiny"', /vm\.type is "tiny", none of small, /],
+    ['an unknown type', AT.vm + 1, '"small"', '"tiny"', /vm\.type is "tiny", none of small$/],
     ['an unknown role', AT.user + 1, '"admin"', '"root"', /user\.role is "root", none of admin, user/],
     [
       'a hash that is no text',
@@ -377,7 +382,10 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
       '[]',
       /event\.data is not the text of a JSON object/,
     ],
-    ['an id twice', AT.vm + 2, '[3,', '[1,', /^line 11 .*: vm\.id 1 does not ascend$/],
+    ['a token of nobody', AT.token + 1, '"tok_01",1', '"tok_01",9', /token\.user_id 9 is no user’s/],
+    ['a token twice', AT.token + 2, 'tok_02', 'tok_01', /token\.id tok_01 does not ascend/],
+    ['two tokens with one hash', AT.token + 2, 'bb22', 'aa11', /token\.hash of "tok_02" is another token’s/],
+    ['an id twice', AT.vm + 2, '[3,', '[1,', /^line 14 .*: vm\.id 1 does not ascend$/],
     ['a lease twice', AT.lease + 2, '[3,2,', '[3,1,', /lease\.vm_id, generation 3, 1 does not ascend/],
     [
       'two users with one e-mail',

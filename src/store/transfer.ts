@@ -12,16 +12,19 @@ import { PRIORITIES, REQUEST_STATES } from '../domain/request.ts'
 import { RESERVATION_STATES } from '../domain/reservation.ts'
 import { POWER_STATES, VM_STATES, type VmState } from '../domain/vm.ts'
 import { classOf } from '../domain/vm-class.ts'
-import { VM_TYPE_NAMES } from '../domain/vm-type.ts'
 import { type ColumnType, type Tables, VM_COLUMNS } from './tables.ts'
 
 /** Grows whenever a table or a column comes or goes: then older programs must not read it. */
 const VERSION = 2
 
-/** In an order in which rows can be inserted: what a row points at comes before it. */
+/**
+ * In an order in which rows can be inserted: what a row points at comes before it. Answers to Idempotency-Keys (`answer`) do not
+ * move: they are kept for a day, and whoever moves an installation stops it first.
+ */
 export const TRANSFER_TABLES = [
   'installation',
   'user',
+  'token',
   'pool',
   'vm',
   'lease',
@@ -93,6 +96,7 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     next_vm_id: id,
     next_pool_id: id,
     reset: optional(json),
+    vm_types: json,
   },
   user: {
     id,
@@ -104,6 +108,18 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     state: among('active', 'leaving', 'gone'),
     created_at_ms: integer,
     quota: optional(json),
+  },
+  token: {
+    id: text,
+    user_id: id,
+    name: text,
+    hash: { ...text, secret: true },
+    credential_version: integer,
+    created_at_ms: integer,
+    expires_at_ms: optional(integer),
+    last_used_at_ms: optional(integer),
+    revoked_at_ms: optional(integer),
+    scopes: optional(text),
   },
   pool: {
     id,
@@ -121,7 +137,7 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     id,
     pool_id: id,
     name: text,
-    type: among(...VM_TYPE_NAMES),
+    type: text,
     address: text,
     power: among(...POWER_STATES),
     state: among(...VM_STATES),
@@ -329,7 +345,7 @@ class ExportReader {
   #at = -1
   #checks: readonly ((value: unknown) => string | null)[] = []
   #names: readonly string[] = []
-  #lastKey: readonly (string | number)[] = []
+  #lastKey: Key = []
   #rows: TransferRow[] = []
   #ready: TransferSlice | null = null
 
@@ -403,7 +419,7 @@ class ExportReader {
       const reason = this.#checks[i]?.(row[i]) ?? null
       if (reason !== null) refuse(this.lines, `${table}.${this.#names[i]} ${reason}`)
     }
-    const key = row.slice(0, keyOf(table).length) as (string | number)[]
+    const key = row.slice(0, keyOf(table).length) as Key
     if (!ascends(this.#lastKey, key))
       refuse(this.lines, `${table}.${keyOf(table).join(', ')} ${key.join(', ')} does not ascend`)
     this.#lastKey = key
@@ -502,7 +518,10 @@ function shown(value: unknown): string {
   return json.length > SHOWN_MAX ? `${json.slice(0, SHOWN_MAX)}…` : json
 }
 
-function ascends(before: readonly (string | number)[], key: readonly (string | number)[]): boolean {
+type Key = readonly (number | string)[]
+
+/** Texts are compared as both databases compare them: byte by byte, which for the ASCII of our ids is as JavaScript does. */
+function ascends(before: Key, key: Key): boolean {
   for (const [i, part] of key.entries()) {
     const other = before[i]
     if (other === undefined || part > other) return true
@@ -526,8 +545,10 @@ const STANDING: readonly string[] = ['confirmed', 'active']
 class Wholeness {
   readonly #users = new Set<number>()
   readonly #emails = new Set<string>()
+  readonly #hashes = new Set<string>()
   readonly #pools = new Map<number, PoolCounts>()
   readonly #names = new Set<string>()
+  #types: readonly string[] = []
   #installation: TransferRow | null = null
   #lastVmId = 0
   #held = 0
@@ -537,6 +558,7 @@ class Wholeness {
   add(table: TransferTable, row: TransferRow): string | null {
     if (table === 'installation') return this.#addInstallation(row)
     if (table === 'user') return this.#addUser(row)
+    if (table === 'token') return this.#addToken(row)
     if (table === 'pool') return this.#addPool(row)
     if (table === 'vm') return this.#addVm(row)
     if (table === 'lease') return this.#addLease(row)
@@ -576,6 +598,7 @@ class Wholeness {
 
   #addInstallation(row: TransferRow): string | null {
     if (row[0] !== 1) return 'installation.id is not 1'
+    this.#types = Object.keys(JSON.parse(row[6] as string) as object)
     this.#installation = row
     return null
   }
@@ -585,6 +608,13 @@ class Wholeness {
     if (state !== 'active') return null
     if (this.#emails.has(email as string)) return `user.email ${shown(email)} is another active user’s`
     this.#emails.add(email as string)
+    return null
+  }
+
+  #addToken([id, userId, , hash]: TransferRow): string | null {
+    if (!this.#users.has(userId as number)) return `token.user_id ${userId} is no user’s`
+    if (this.#hashes.has(hash as string)) return `token.hash of ${shown(id)} is another token’s`
+    this.#hashes.add(hash as string)
     return null
   }
 
@@ -609,6 +639,8 @@ class Wholeness {
     if (pool === undefined) return `vm.pool_id ${poolId} is no pool’s`
     if (holderId !== null && !this.#users.has(holderId as number))
       return `vm.holder_id ${holderId} is no user’s`
+    if (this.#installation !== null && !this.#types.includes(type as string))
+      return `vm.type is ${shown(type)}, none of ${this.#types.join(', ')}`
     if ((state === 'leased') !== (holderId !== null))
       return `vm.holder_id is ${shown(holderId)} in state ${state}`
     if (classOf(vmClass).type !== type) return `vm.class ${shown(vmClass)} is none of type ${shown(type)}`

@@ -138,6 +138,7 @@ async function aWorld(script: Script = () => 'ok', poolsOf: Record<string, Scrip
         reads: berth.reads,
         feed: berth.feed,
         schedule,
+        tokens: berth.tokens,
         providers,
         callMsMax: CALL_MS_MAX,
         failed: (name, error) => problems.push(`${name}: ${(error as Error).message}`),
@@ -334,7 +335,13 @@ describe('a provider that does not answer as it should', () => {
     }
     const provider = { name: 'scripted', make: fail, clean: fail, destroy: fail } satisfies Provider
     const workers = startWorkers({
-      ...{ submit: broken.submit, reads: broken.reads, feed: broken.feed, schedule: world.clock.schedule },
+      ...{
+        submit: broken.submit,
+        reads: broken.reads,
+        feed: broken.feed,
+        schedule: world.clock.schedule,
+        tokens: broken.tokens,
+      },
       providers: new Map([[provider.name, provider]]),
       callMsMax: CALL_MS_MAX,
       failed: (_name, error) => assert.fail(String(error)),
@@ -361,7 +368,13 @@ describe('a provider that does not answer as it should', () => {
     }
     const { berth, clock } = world
     const workers = startWorkers({
-      ...{ submit: berth.submit, reads: berth.reads, feed: berth.feed, schedule: clock.schedule },
+      ...{
+        submit: berth.submit,
+        reads: berth.reads,
+        feed: berth.feed,
+        schedule: clock.schedule,
+        tokens: berth.tokens,
+      },
       providers: new Map([[short.name, short]]),
       callMsMax: CALL_MS_MAX,
       failed: (_name, error) => assert.fail(String(error)),

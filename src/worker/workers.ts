@@ -3,7 +3,9 @@ import { WORK_STATES } from '../domain/work.ts'
 import type { Feed } from '../service/feed.ts'
 import type { Submit } from '../service/lane.ts'
 import type { Schedule } from '../service/schedule.ts'
+import type { Tokens } from '../service/tokens.ts'
 import type { Reads } from '../store/port.ts'
+import { answerSweep } from './answer.ts'
 import { type DueSettings, dueSweep } from './due.ts'
 import { fitSweep } from './fit.ts'
 import { leaverSweep } from './leaver.ts'
@@ -11,12 +13,14 @@ import type { Providers } from './provider-call.ts'
 import { resetSweep } from './reset.ts'
 import { runSweep } from './sweep.ts'
 import { tickSweep } from './tick.ts'
+import { tokenUseSweep } from './token-use.ts'
 
 export interface WorkerSettings {
   readonly submit: Submit
   readonly reads: Reads
   readonly feed: Feed
   readonly schedule: Schedule
+  readonly tokens: Pick<Tokens, 'takeUses'>
   readonly providers: Providers
   /** How long a provider has for one call. */
   readonly callMsMax: number
@@ -48,6 +52,8 @@ export function startWorkers(settings: WorkerSettings): Workers {
     leaverSweep(due),
     resetSweep(due),
     tickSweep(due),
+    answerSweep(settings),
+    tokenUseSweep(settings),
   ]
   const running = sweeps.map((sweep) => runSweep(sweep, { ...settings, signal: stopping.signal }))
   return {

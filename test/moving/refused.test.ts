@@ -13,8 +13,9 @@ import { temporaryFolder } from '../support/server-process.ts'
 import { aUser, NOW_MS } from '../support/world.ts'
 
 const ROWS: Record<TransferTable, TransferRow[]> = {
-  installation: [[1, 'open', 2, 9_001, 2, null]],
+  installation: [[1, 'open', 2, 9_001, 2, null, '{"small":{"vcpu":2,"memoryMb":8192}}']],
   user: [[1, 'Ada', 'ada@example.org', 'admin', 'hash', 1, 'active', NOW_MS, null]],
+  token: [],
   pool: [
     [
       1,
@@ -116,7 +117,9 @@ for (const [name, open] of TARGETS)
         await anExport({
           event: ROWS.event.toSpliced(-1, 1, [4_999, 1, 'x', null, null, null, null, null, null]),
         }),
-        await anExport({ installation: [[1, 'open', 2, 9_000, 2, null]] }),
+        await anExport({
+          installation: [[1, 'open', 2, 9_000, 2, null, '{"small":{"vcpu":2,"memoryMb":8192}}']],
+        }),
       ]) {
         await assert.rejects(target.import(damaged), TransferRefused)
         assert.equal(await target.export(), empty)

@@ -282,6 +282,8 @@ export class ModelDatabase {
     if (set.installationChanged) must('installation', 'the installation')
     if (set.newUserIds.size > 0) must('installation', `the new user ${[...set.newUserIds].join(', ')}`)
     for (const id of set.changedUsers.keys()) if (!set.newUserIds.has(id)) must(`user ${id}`, `user ${id}`)
+    for (const { id, userId } of [...set.changedTokens.values(), ...set.goneTokens.values()])
+      must(`user ${userId}`, `token ${id}`)
     for (const id of new Set([...set.changedPools.keys(), ...set.countedPools]))
       if (!set.newPoolIds.has(id)) must(`pool ${id}`, `pool ${id}`)
     for (const vm of set.changedVms.values())

@@ -200,6 +200,7 @@ export class Server {
       reads: berth.reads,
       feed: berth.feed,
       schedule,
+      tokens: berth.tokens,
       providers: new Map([[provider.name, provider]]),
       callMsMax: CALL_MS_MAX,
       failed: (name, error) => {

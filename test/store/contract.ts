@@ -7,18 +7,30 @@ import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import fc from 'fast-check'
+import type { Answer } from '../../src/domain/answer.ts'
 import { needsOf } from '../../src/domain/command.ts'
 import type { Event, NewEvent } from '../../src/domain/event.ts'
 import { type Lease, plainLease } from '../../src/domain/lease.ts'
 import { DEFAULT_POLICY, EMPTY_QUEUE, type Pool, type Tally } from '../../src/domain/pool.ts'
 import { FIRST_DAY } from '../../src/domain/reset.ts'
+import type { Token } from '../../src/domain/token.ts'
 import type { User } from '../../src/domain/user.ts'
 import { POWER_STATES, VM_STATES, type Vm, type VmState } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
-import { type Changes, Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import { type Changes, type LoadedRows, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import type { Store, VmFilter, VmListing } from '../../src/store/port.ts'
 import { type Claimed, claimedIn, commandOf, comparable, histories, wholly } from '../support/histories.ts'
-import { aPool, aUser, aVm, counts, decideAllIn, NOW_MS, vmsOf, World } from '../support/world.ts'
+import {
+  aPool,
+  aUser,
+  aVm,
+  counts,
+  decideAllIn,
+  NOW_MS,
+  unversioned,
+  vmsOf,
+  World,
+} from '../support/world.ts'
 
 interface OpenedStore {
   readonly store: Store
@@ -67,6 +79,8 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         nowMs: NOW_MS,
         installation: FIRST_DAY,
         users: [],
+        tokens: [],
+        answers: [],
         pools: [],
         vms: [],
         leases: [],
@@ -128,13 +142,27 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         role: 'admin',
         passwordHash: '$argon2id$v=19$…',
         credentialVersion: 12,
-        quota: null,
+        quota: { machinesMax: 3, vcpuMax: null, hoursWeekMax: 40, waitingMax: 1 },
         state: 'active',
         createdAtMs: 1,
       }
       const pool: Pool = {
         ...DEFAULT_POLICY,
-        queue: EMPTY_QUEUE,
+        labels: { site: 'A' },
+        aliases: ['seven'],
+        leaseSecondsMax: 3_600,
+        userIds: [2],
+        providerSettings: { image: 'x', list: [1, { deep: null }] },
+        quota: { machinesMax: 2, vcpuMax: 8, hoursWeekMax: null, waitingMax: null },
+        units: { large: 4 },
+        queue: {
+          ...EMPTY_QUEUE,
+          v: 1.25,
+          departed: 3,
+          nextSeq: 9,
+          cleaning: { small: { meanMs: 1.5, deviationMs: 0.25 } },
+          holds: { n: 2, mean: 30.5, m2: 4.75 },
+        },
         id: 7,
         name: 'pool "7" (ü)',
         target: 1_000_000,
@@ -148,8 +176,8 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         poolId: 7,
         name: 'vm "é"',
         type: 'xlarge',
-        class: 'xlarge',
-        freeAtMs: null,
+        class: 'xlarge,os=debian#900000',
+        freeAtMs: 9,
         address: 'fe80::1',
         power: 'stopped',
         state: 'leased',
@@ -171,7 +199,9 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       })
       assert.deepEqual(rows.users, [user])
       assert.deepEqual(byId(rows.vms), [vm, bare])
-      assert.deepEqual(poolsById(rows.pools), [[pool, { 'xlarge leased': 1, 'small ready': 1 }]])
+      assert.deepEqual(poolsById(rows.pools), [
+        [pool, { 'xlarge,os=debian#900000 leased': 1, 'small ready': 1 }],
+      ])
     })
 
     it('gives the ready machines of a pool with the lowest ids, as many as there are takers', async () => {
@@ -453,6 +483,128 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
     })
   })
 
+  describe(`${name}: tokens`, () => {
+    const token = (n: number, edit: Partial<Token> = {}): Token => ({
+      id: `tok_0${n}`,
+      userId: 1,
+      name: `Zoë’s "${n}"`,
+      hash: `hash ${n}`,
+      credentialVersion: 3,
+      createdAtMs: NOW_MS,
+      expiresAtMs: null,
+      lastUsedAtMs: null,
+      revokedAtMs: null,
+      scopes: null,
+      ...edit,
+    })
+    const full = token(2, { userId: 2, expiresAtMs: 1, lastUsedAtMs: 2, revokedAtMs: 3, scopes: 'read' })
+    const users = [aUser(1), aUser(2)]
+
+    it('are loaded by id and by owner, and read by id, by hash and by owner', async () => {
+      const store = await fresh()
+      const tokens = [token(3), token(1), full]
+      await save(store, { users, tokens })
+      const byIds = await loaded(store, (needs) => add(needs.tokenIds, 'tok_02', 'tok_09'))
+      assert.deepEqual(byIds.tokens, [full])
+      const byOwner = await loaded(store, (needs) => {
+        add(needs.tokensOf, 1, 9)
+        add(needs.tokenIds, 'tok_01')
+      })
+      const ids = new Set(byOwner.tokens.map(({ id }) => id))
+      assert.deepEqual([...ids].sort(), ['tok_01', 'tok_03'])
+      const { reads } = store
+      assert.deepEqual(await reads.token('tok_02'), full)
+      assert.deepEqual(await reads.token('tok_09'), null)
+      assert.deepEqual(await reads.tokenByHash('hash 1'), token(1))
+      assert.deepEqual(await reads.tokenByHash('hash'), null)
+      assert.deepEqual(await reads.tokensOf(1), [token(1), token(3)])
+    })
+
+    it('change when and whether they were used and revoked, and go', async () => {
+      const store = await fresh()
+      await save(store, { users, tokens: [token(1), token(2), token(3)] })
+      const used = token(1, { lastUsedAtMs: 7 })
+      const revoked = token(2, { revokedAtMs: 8 })
+      await save(store, { tokens: [used, revoked], goneTokens: [token(3)], events: [] })
+      assert.deepEqual(await store.reads.tokensOf(1), [used, revoked])
+    })
+
+    it('have hashes that no other has', async () => {
+      const store = await fresh()
+      await save(store, { users, tokens: [token(1)] })
+      await assert.rejects(save(store, { tokens: [token(2, { hash: 'hash 1' })] }))
+      assert.deepEqual(await store.reads.tokensOf(1), [token(1)])
+    })
+
+    it('go with a wipe', async () => {
+      const store = await fresh()
+      await save(store, { users, tokens: [token(1)] })
+      await save(store, { wipe: true, installation: FIRST_DAY })
+      assert.deepEqual(await store.reads.tokensOf(1), [])
+    })
+  })
+
+  describe(`${name}: answers`, () => {
+    const answer = (userId: number, key: string, edit: Partial<Answer> = {}): Answer => ({
+      userId,
+      key,
+      fingerprint: 'f',
+      status: 201,
+      body: '{"a":"é \\"x\\""}',
+      headers: { location: '/x' },
+      atMs: NOW_MS,
+      ...edit,
+    })
+    const keysOf = ({ answers }: LoadedRows) => answers.map(({ userId, key }) => `${userId} ${key}`).sort()
+    const wanting = (needs: Needs, ...keys: [number, string][]) => {
+      for (const [userId, key] of keys) needs.answers.set(`${userId} ${key}`, [userId, key])
+    }
+
+    it('are loaded by user and key, and the oldest of all', async () => {
+      const store = await fresh()
+      const odd = answer(1, 'a, "b" {c}', { atMs: NOW_MS + 1 })
+      await save(store, {
+        answers: [answer(0, 'k', { atMs: 5 }), answer(1, 'k'), odd, answer(2, 'k')],
+        events: [],
+      })
+      const rows = await loaded(store, (needs) => wanting(needs, [1, odd.key], [2, 'none'], [0, 'k']))
+      assert.deepEqual(keysOf(rows), ['0 k', `1 ${odd.key}`])
+      assert.deepEqual(
+        rows.answers.find(({ userId }) => userId === 1),
+        odd,
+      )
+      const oldest = await loaded(store, (needs) => {
+        needs.oldestAnswers = 3
+      })
+      assert.deepEqual(keysOf(oldest), ['0 k', '1 k', '2 k'])
+    })
+
+    it('go, and make room for another under the same key in the same batch', async () => {
+      const store = await fresh()
+      const [old, other] = [answer(1, 'k'), answer(1, 'other')]
+      await save(store, { answers: [old, other] })
+      const renewed = answer(1, 'k', { fingerprint: 'g', status: 200 })
+      const needs = new Needs()
+      wanting(needs, [1, 'k'])
+      const batch = await store.begin(needs)
+      const set = new WorkingSet(batch.rows)
+      set.apply({ answers: [renewed], goneAnswers: [other], events: [] })
+      await batch.commit(set)
+      const rows = await loaded(store, (needs) => wanting(needs, [1, 'k'], [1, 'other']))
+      assert.deepEqual(rows.answers, [renewed, other], 'what was not loaded does not go')
+      await save(store, { wipe: true, installation: FIRST_DAY })
+      const after = await loaded(store, (needs) => wanting(needs, [1, 'k'], [1, 'other']))
+      assert.deepEqual(after.answers, [])
+    })
+
+    it('are one for each key: a second makes the whole batch fail', async () => {
+      const store = await fresh()
+      await save(store, { answers: [answer(1, 'k')] })
+      await assert.rejects(save(store, { users: [aUser(1)], answers: [answer(1, 'k')] }))
+      assert.equal(await store.reads.user(1), null)
+    })
+  })
+
   describe(`${name}: e-mails`, () => {
     const email = 'user1@example.org'
 
@@ -726,10 +878,13 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
     it('find pools by id, by name and all, with what their machines are doing', async () => {
       const store = await fresh()
       const pools = [aPool({ target: 8 }), aPool({ id: 2, name: 'b' })]
-      const vms = vmsOf(...VM_STATES).map((vm) => ({ ...vm, type: vm.id % 2 ? 'large' : 'small' }) as Vm)
+      const vms = vmsOf(...VM_STATES).map((vm) => {
+        const type = vm.id % 2 ? 'large' : 'small'
+        return { ...vm, type, class: vm.id % 3 ? type : `${type},os=debian` }
+      })
       await save(store, { users: [aUser(2)], pools, vms })
       const reading = await store.reads.pool(1)
-      assert.deepEqual(reading?.pool, pools[0])
+      assert.deepEqual(reading && unversioned(reading.pool), pools[0])
       assert.deepEqual(reading?.stats, { target: 8, existing: 6, free: 1, leased: 1, aside: 4 })
       for (const type of VM_TYPE_NAMES)
         for (const state of VM_STATES) {
@@ -742,7 +897,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       assert.deepEqual(await store.reads.poolNamed('default'), reading)
       assert.equal(await store.reads.poolNamed('Default'), null)
       assert.deepEqual(
-        (await store.reads.pools()).map(({ pool }) => pool),
+        (await store.reads.pools()).map(({ pool }) => unversioned(pool)),
         pools,
       )
     })
@@ -897,6 +1052,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
           assert.deepEqual(byId(rows.users), byId([...tables.users.values()]))
           assert.deepEqual(byId(rows.vms), byId([...tables.vms.values()]))
           assert.deepEqual(poolsById(rows.pools), poolsById([...tables.pools.values()]))
+          assert.deepEqual(versions(rows.pools), versions([...tables.pools.values()]))
           assert.deepEqual(texts(await store.reads.events(FROM_START)), texts(tables.events))
           if (leases !== null) assert.deepEqual(sorted(await leases()), sorted([...tables.leases.values()]))
         }),
@@ -939,12 +1095,26 @@ function save(store: Store, changes: Partial<Changes>) {
 /** Saves changes that come one after the other in one batch. */
 async function saveInSteps(store: Store, ...steps: Partial<Changes>[]) {
   const needs = new Needs()
-  for (const { users = [], pools = [], vms = [], gone = [], installation, wipe } of steps) {
+  for (const {
+    users = [],
+    tokens = [],
+    goneTokens = [],
+    pools = [],
+    vms = [],
+    gone = [],
+    installation,
+    wipe,
+  } of steps) {
     if (installation !== undefined) needs.installation = true
     if (wipe) needs.allPools = true
     for (const { id } of users) {
       needs.userIds.add(id)
       needs.changedUserIds.add(id)
+    }
+    for (const { id, userId } of [...tokens, ...goneTokens]) {
+      needs.tokenIds.add(id)
+      needs.userIds.add(userId)
+      needs.changedUserIds.add(userId)
     }
     for (const { id } of pools) needs.poolIds.add(id)
     for (const { id, poolId } of [...vms, ...gone]) {
@@ -968,8 +1138,12 @@ function idsOf(rows: readonly { readonly id: number }[]): number[] {
 
 /** Pools by id, each once, with what is in the tally. */
 function poolsById(rows: readonly { readonly pool: Pool; readonly tally: Tally }[]) {
-  const pools = new Map(rows.map(({ pool, tally }) => [pool.id, [pool, counts(tally)] as const]))
+  const pools = new Map(rows.map(({ pool, tally }) => [pool.id, [unversioned(pool), counts(tally)] as const]))
   return [...pools.values()].toSorted(([a], [b]) => a.id - b.id).map(([pool, tally]) => [pool, tally])
+}
+
+function versions(rows: readonly { readonly pool: Pool }[]): [number, number][] {
+  return rows.map(({ pool }): [number, number] => [pool.id, pool.queue.version]).toSorted(([a], [b]) => a - b)
 }
 
 function sorted(leases: readonly Lease[]): Lease[] {

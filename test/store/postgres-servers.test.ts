@@ -10,6 +10,7 @@ import { setTimeout } from 'node:timers/promises'
 import { Client, type PoolClient } from 'pg'
 import { systemSchedule } from '../../src/cli/system.ts'
 import type { Event, NewEvent } from '../../src/domain/event.ts'
+import { FIRST_DAY } from '../../src/domain/reset.ts'
 import { type Changes, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import { type News, type Store, StoreConflict, StoreUnavailable } from '../../src/store/port.ts'
 import { Connections } from '../../src/store/postgres/connections.ts'
@@ -193,7 +194,7 @@ describe('batches of two servers', () => {
     const cases: Partial<Changes>[] = [
       { users: [aUser(1, { name: 'Changed' })] },
       { pools: [aPool({ id: 1, name: 'pool 1', target: 5 })] },
-      { installation: { state: 'open', nextUserId: 9, nextVmId: 9, nextPoolId: 9, reset: null } },
+      { installation: { ...FIRST_DAY, nextUserId: 9, nextVmId: 9, nextPoolId: 9 } },
     ]
     for (const changes of cases) {
       const seen = await store.begin(

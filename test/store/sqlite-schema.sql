@@ -1,5 +1,16 @@
 -- Made by the migrations: UPDATE_SCHEMA=1 node --test src/store/sqlite/migrations.test.ts
 
+CREATE TABLE answer (
+  user_id INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,
+  status INTEGER NOT NULL,
+  body TEXT NOT NULL,
+  headers TEXT NOT NULL,
+  at_ms INTEGER NOT NULL,
+  PRIMARY KEY (user_id, key)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE event (
   id INTEGER PRIMARY KEY,
   at_ms INTEGER NOT NULL,
@@ -26,7 +37,7 @@ CREATE TABLE installation (
   next_vm_id INTEGER NOT NULL,
   next_pool_id INTEGER NOT NULL,
   reset TEXT
-) STRICT;
+, vm_types TEXT NOT NULL DEFAULT '{"small":{"vcpu":2,"memoryMb":8192},"medium":{"vcpu":4,"memoryMb":16384},"large":{"vcpu":8,"memoryMb":65536},"xlarge":{"vcpu":16,"memoryMb":131072}}') STRICT;
 
 CREATE TABLE lease (
   vm_id INTEGER NOT NULL,
@@ -90,6 +101,19 @@ CREATE TABLE reservation (
   created_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE token (
+  id TEXT PRIMARY KEY,
+  user_id INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  hash TEXT NOT NULL UNIQUE,
+  credential_version INTEGER NOT NULL,
+  created_at_ms INTEGER NOT NULL,
+  expires_at_ms INTEGER,
+  last_used_at_ms INTEGER,
+  revoked_at_ms INTEGER,
+  scopes TEXT
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE user (
   id INTEGER PRIMARY KEY,
   name TEXT NOT NULL,
@@ -124,6 +148,8 @@ CREATE TABLE vm (
   CHECK ((state = 'leased') = (holder_id IS NOT NULL))
 ) STRICT;
 
+CREATE INDEX answer_at ON answer (at_ms);
+
 CREATE INDEX lease_due ON lease (pool_id, due_at_ms) WHERE due_at_ms IS NOT NULL;
 
 CREATE INDEX lease_ended ON lease (user_id, ended_at_ms) WHERE ended_at_ms IS NOT NULL;
@@ -143,6 +169,8 @@ CREATE INDEX reservation_confirmed ON reservation (pool_id, from_ms) WHERE state
 CREATE INDEX reservation_series ON reservation (series_id) WHERE series_id IS NOT NULL;
 
 CREATE INDEX reservation_user ON reservation (user_id);
+
+CREATE INDEX token_user ON token (user_id);
 
 CREATE UNIQUE INDEX user_email ON user (email) WHERE state = 'active';
 

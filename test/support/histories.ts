@@ -5,15 +5,17 @@
 
 import fc from 'fast-check'
 import type { Command, CommandKind, CommandOf } from '../../src/domain/command.ts'
+import type { Actor } from '../../src/domain/decision.ts'
 import { EVEN_MIX, type Pool } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
 import { PRIORITIES, type Request } from '../../src/domain/request.ts'
 import type { Reservation } from '../../src/domain/reservation.ts'
+import type { Token } from '../../src/domain/token.ts'
 import type { Vm } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
 import { WORK_STATES, type WorkResult, type WorkState } from '../../src/domain/work.ts'
 import type { MemoryTables } from './memory-store.ts'
-import { aPool, aUser, aVm, NOW_MS, vmsOf, World } from './world.ts'
+import { aPool, aUser, aVm, NOW_MS, unversioned, vmsOf, World } from './world.ts'
 
 const POOLS = ['default', 'b']
 const EMAILS = ['user1@example.org', 'user2@example.org', 'x@example.org', 'y@example.org']
@@ -52,6 +54,10 @@ export const WEIGHTS: Record<CommandKind, number> = {
   changeUser: 2,
   deleteUser: 1,
   releaseLeaver: 3,
+  createToken: 3,
+  revokeToken: 2,
+  noteTokenUse: 2,
+  forgetAnswers: 1,
   sizePool: 3,
   growPool: 4,
   shrinkPool: 3,
@@ -105,6 +111,19 @@ function actorIn({ tables }: Situation, at: number) {
   return { userId: user?.id ?? 1, credentialVersion: (user?.credentialVersion ?? 1) - stale }
 }
 
+/** The same, often with a token: one that holds, or one that does not any more. */
+function callerIn(now: Situation, at: number): Actor {
+  const { id: tokenId, userId, credentialVersion } = tokenIn(now, at)
+  return at % 3 === 0 && userId !== 0 ? { userId, credentialVersion, tokenId } : actorIn(now, at)
+}
+
+function tokenIn({ tables }: Situation, at: number): Pick<Token, 'id' | 'userId' | 'credentialVersion'> {
+  return pick([...tables.tokens.values()], at) ?? { id: 'tok_0', userId: 0, credentialVersion: 1 }
+}
+
+/** Tokens never have the same id: they are drawn. */
+let tokensMade = 0
+
 function adminIn({ tables }: Situation, at: number) {
   const admins = [...tables.users.values()].filter(
     ({ role, state }) => role === 'admin' && state === 'active',
@@ -156,6 +175,24 @@ export function commandOf(now: Situation, { kind, by, at, how, flag }: Move): Co
     }),
     deleteUser: () => ({ kind: 'deleteUser', actor: adminIn(now, by), userId: userIn(now, at), requestId }),
     releaseLeaver: () => ({ kind: 'releaseLeaver', userId: userIn(now, at), machinesMax }),
+    createToken: () => ({
+      kind: 'createToken',
+      actor: actorIn(now, by),
+      id: `tok_${++tokensMade}`,
+      name: 'CI',
+      hash: `hash ${tokensMade}`,
+      lifetimeSeconds: flag ? null : 1,
+      requestId,
+    }),
+    revokeToken: () => {
+      const { id: tokenId, userId } = tokenIn(now, at)
+      return { kind: 'revokeToken', actor: callerIn(now, by), tokenId, userId, requestId }
+    },
+    noteTokenUse: () => {
+      const { id: tokenId, userId } = tokenIn(now, at)
+      return { kind: 'noteTokenUse', uses: [{ tokenId, userId, atMs: how }] }
+    },
+    forgetAnswers: () => ({ kind: 'forgetAnswers', rowsMax: 100 }),
     sizePool: () => ({
       kind: 'sizePool',
       actor: adminIn(now, by),
@@ -168,7 +205,7 @@ export function commandOf(now: Situation, { kind, by, at, how, flag }: Move): Co
     shrinkPool: () => ({ kind: 'shrinkPool', poolId, machinesMax }),
     checkout: () => ({
       kind: 'checkout',
-      actor: actorIn(now, by),
+      actor: callerIn(now, by),
       pool: (how % 4 === 0 ? pick(POOLS, at) : undefined) ?? 'default',
       vmId: flag ? vmId : null,
       type: by % 3 === 0 ? (pick(VM_TYPE_NAMES, how) ?? null) : null,
@@ -418,13 +455,13 @@ export function wholly(command: Command): Command {
   return chooses ? { ...command, machinesMax: 100 } : command
 }
 
-/** An answer without the order in which claimed machines come, and without the pool's version, which grows by one a batch. */
+/** An answer without the order in which claimed machines come, and without the version of its pool. */
 export function comparable(answer: unknown): unknown {
-  if (typeof answer !== 'object' || answer === null || isRefusal(answer)) return answer
-  const { claimed, pool, ...rest } = answer as { claimed?: Vm[]; pool?: Pool | null }
+  if (typeof answer !== 'object' || answer === null) return answer
+  const { claimed, pool, ...rest } = answer as { claimed?: Vm[]; pool?: Pool }
   return {
     ...rest,
     ...(claimed === undefined ? {} : { claimed: claimed.toSorted((a, b) => a.id - b.id) }),
-    ...(pool == null ? {} : { pool: { ...pool, queue: { ...pool.queue, version: 0 } } }),
+    ...(pool === undefined || pool === null ? { pool } : { pool: unversioned(pool) }),
   }
 }

@@ -3,12 +3,14 @@
  * asks for, guards each changed machine on commit, keeps the constraints that a database would, and runs batches one by one.
  * `MemoryTables` is its synchronous core, for tests of rules that want no store around them.
  */
+import type { Answer } from '../../src/domain/answer.ts'
 import { ACCOUNT_EVENTS, type Event } from '../../src/domain/event.ts'
 import type { Lease } from '../../src/domain/lease.ts'
 import { countByType, countUp, type Pool, poolStats, type Tally } from '../../src/domain/pool.ts'
 import type { Flow, Request } from '../../src/domain/request.ts'
 import type { Reservation } from '../../src/domain/reservation.ts'
 import { FIRST_DAY } from '../../src/domain/reset.ts'
+import type { Token } from '../../src/domain/token.ts'
 import type { User } from '../../src/domain/user.ts'
 import { VM_STATES, type Vm } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
@@ -49,6 +51,9 @@ export interface PoolRow {
 export class MemoryTables {
   installation: Installation = FIRST_DAY
   users = new Map<number, User>()
+  tokens = new Map<string, Token>()
+  /** By user id and key. */
+  answers = new Map<string, Answer>()
   pools = new Map<number, PoolRow>()
   vms = new Map<number, Vm>()
   /** By machine and generation. */
@@ -120,6 +125,13 @@ export class MemoryTables {
       nowMs,
       installation: this.installation,
       users,
+      tokens: [...this.tokens.values()].filter(
+        (token) => needs.tokenIds.has(token.id) || needs.tokensOf.has(token.userId),
+      ),
+      answers: [
+        ...[...needs.answers.keys()].flatMap((key) => this.answers.get(key) ?? []),
+        ...[...this.answers.values()].sort((a, b) => a.atMs - b.atMs).slice(0, needs.oldestAnswers),
+      ],
       pools: [...pools.values()].map(({ pool, tally }) => ({ pool, tally: cloneOf(tally) })),
       vms: [...vms.values()],
       leases: leasesOf(this, vms.values()),
@@ -145,7 +157,8 @@ export class MemoryTables {
   save(set: WorkingSet): number {
     const next = this.copy()
     if (set.wiped) {
-      for (const rows of [next.users, next.pools, next.vms, next.leases]) rows.clear()
+      for (const rows of [next.users, next.tokens, next.answers, next.pools, next.vms, next.leases])
+        rows.clear()
       for (const rows of [next.requests, next.flows, next.reservations]) rows.clear()
       next.events = []
     }
@@ -160,6 +173,8 @@ export class MemoryTables {
     const copy = new MemoryTables()
     copy.installation = this.installation
     copy.users = new Map(this.users)
+    copy.tokens = new Map(this.tokens)
+    copy.answers = new Map(this.answers)
     copy.pools = new Map(this.pools)
     copy.vms = new Map(this.vms)
     copy.leases = new Map(this.leases)
@@ -175,6 +190,16 @@ export class MemoryTables {
     for (const [id, user] of set.changedUsers) {
       must(this.users.has(id) !== set.newUserIds.has(id), `user ${id} is there already, or is not there`)
       this.users.set(id, user)
+    }
+    for (const id of set.goneTokens.keys()) this.tokens.delete(id)
+    for (const [id, token] of set.changedTokens) {
+      must(this.tokens.has(id) !== set.newTokenIds.has(id), `token ${id} is there already, or is not there`)
+      this.tokens.set(id, token)
+    }
+    for (const key of set.goneAnswers.keys()) this.answers.delete(key)
+    for (const [key, answer] of set.newAnswers) {
+      must(!this.answers.has(key), `the key ${key} has an answer already`)
+      this.answers.set(key, answer)
     }
     for (const id of new Set([...set.changedPools.keys(), ...set.countedPools])) {
       const pool = set.pool(id)
@@ -218,6 +243,8 @@ export class MemoryTables {
   #check(): void {
     const emails = this.activeUsers().map((user) => user.email)
     must(new Set(emails).size === emails.length, 'an e-mail belongs to two active users')
+    const hashes = [...this.tokens.values()].map(({ hash }) => hash)
+    must(new Set(hashes).size === hashes.length, 'two tokens have one hash')
     const names = [...this.pools.values()].map(({ pool }) => pool.name)
     must(new Set(names).size === names.length, 'two pools have one name')
     for (const vm of this.vms.values()) {
@@ -356,6 +383,12 @@ export function readsOf(tables: MemoryTables, step: () => Promise<void>): Reads 
     userByEmail: async (email) => tables.activeUsers().find((user) => user.email === email) ?? null,
     activeUsers: async (slice) => sliced(tables.activeUsers(), slice),
     anyUser: async () => tables.activeUsers().length > 0,
+    token: async (id) => tables.tokens.get(id) ?? null,
+    tokenByHash: async (hash) => [...tables.tokens.values()].find((token) => token.hash === hash) ?? null,
+    tokensOf: async (userId) =>
+      [...tables.tokens.values()]
+        .filter((token) => token.userId === userId)
+        .sort((a, b) => (a.id < b.id ? -1 : 1)),
     leavers: async (rowsMax) => {
       const ids = [...tables.users.values()].filter(({ state }) => state === 'leaving').map(({ id }) => id)
       return ids.sort((a, b) => a - b).slice(0, rowsMax)

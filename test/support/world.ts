@@ -95,6 +95,11 @@ export function aPool(edit: Partial<Pool> = {}): Pool {
   }
 }
 
+/** A pool without its version, which counts batches and not what they were for. */
+export function unversioned(pool: Pool): Pool {
+  return { ...pool, queue: { ...pool.queue, version: 0 } }
+}
+
 export function actor(userId: number, credentialVersion = 1) {
   return { userId, credentialVersion }
 }
@@ -148,7 +153,7 @@ export function decideAll(
   load: (needs: MoreNeeds) => MoreRows,
 ): unknown[] {
   const decisions = new BatchDecisions(set)
-  const answers = commands.map((command) => decisions.decide(command))
+  const answers = commands.map((command) => decisions.decide(command).answer)
   for (let needs = decisions.settle(); needs !== null; needs = decisions.settle()) {
     const rows = load(needs)
     set.addMore(rows)
@@ -259,7 +264,7 @@ export async function decideAllIn(
 ): Promise<unknown[]> {
   takeBooks(set, batch.rows.books)
   const decisions = new BatchDecisions(set)
-  const answers = commands.map((command) => decisions.decide(command))
+  const answers = commands.map((command) => decisions.decide(command).answer)
   for (let needs = decisions.settle(); needs !== null; needs = decisions.settle()) {
     const rows = await batch.more(needs)
     set.addMore(rows)

@@ -43,6 +43,13 @@ const SQL = {
     `SELECT *, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms FROM installation`,
   ),
   usersByEmail: prepared(`SELECT * FROM "user" WHERE email = ANY ($1::text[]) AND state = 'active'`),
+  tokens: prepared('SELECT * FROM token WHERE id = ANY ($1::text[])'),
+  tokensOf: prepared('SELECT * FROM token WHERE user_id = ANY ($1::bigint[])'),
+  answers: prepared(
+    `SELECT answer.* FROM unnest($1::bigint[], $2::text[]) AS wanted (user_id, key)
+     JOIN answer ON answer.user_id = wanted.user_id AND answer.key = wanted.key`,
+  ),
+  oldestAnswers: prepared('SELECT * FROM answer ORDER BY at_ms LIMIT $1'),
   countUsers: prepared(`SELECT count(*) AS n FROM "user" WHERE state = 'active'`),
   tallies: prepared('SELECT tally FROM pool'),
   vms: prepared(`SELECT ${LEASED_VM} FROM vm ${ITS_LEASE} WHERE vm.id = ANY ($1::bigint[])`),
@@ -107,6 +114,15 @@ export async function loadBatch(
     wanted.emails.length > 0
       ? flight.rows(SQL.usersByEmail, [texts(wanted.emails)])
       : Promise.resolve<Row[]>([])
+  const tokens: Promise<readonly Row[]>[] = []
+  if (wanted.tokenIds.length > 0) tokens.push(flight.rows(SQL.tokens, [texts(wanted.tokenIds)]))
+  if (wanted.tokensOf.length > 0) tokens.push(flight.rows(SQL.tokensOf, [numbers(wanted.tokensOf)]))
+  const answers: Promise<readonly Row[]>[] = []
+  if (wanted.answers.length > 0) {
+    const userIds = numbers(wanted.answers.map(([userId]) => userId))
+    answers.push(flight.rows(SQL.answers, [userIds, texts(wanted.answers.map(([, key]) => key))]))
+  }
+  if (wanted.oldestAnswers > 0) answers.push(flight.rows(SQL.oldestAnswers, [wanted.oldestAnswers]))
   const installation = flight.rows(SQL.installation, [])
   const found: Promise<readonly VmTuple[]>[] = []
   const look = (vms: Promise<readonly VmTuple[]>) => {
@@ -147,6 +163,8 @@ export async function loadBatch(
       nowMs: Math.max(clockMs ?? now_ms, wanted.nowMs, ...poolRows.map(({ at_ms }) => at_ms)),
       installation: installationRow,
       users: [...(await users), ...(await byEmail)],
+      tokens: (await Promise.all(tokens)).flat(),
+      answers: (await Promise.all(answers)).flat(),
       pools: poolRows,
       vms: vms.map((row) => row.slice(0, VM_COLUMNS.length)),
       leases: vms

@@ -73,6 +73,27 @@ const SQL = {
      SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
        $9::bigint[])`,
   ),
+  insertTokens: prepared(
+    `INSERT INTO token (id, user_id, name, hash, credential_version, created_at_ms, expires_at_ms, last_used_at_ms,
+       revoked_at_ms, scopes)
+     SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+       $9::bigint[], $10::text[])`,
+  ),
+  updateTokens: prepared(
+    `UPDATE token SET last_used_at_ms = new.last_used_at_ms, revoked_at_ms = new.revoked_at_ms
+     FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (id, last_used_at_ms, revoked_at_ms)
+     WHERE token.id = new.id`,
+  ),
+  deleteTokens: prepared('DELETE FROM token WHERE id = ANY ($1::text[])'),
+  insertAnswers: prepared(
+    `INSERT INTO answer (user_id, key, fingerprint, status, body, headers, at_ms)
+     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[])`,
+  ),
+  // Of two that do this at once the second finds nothing: both forget what is over.
+  deleteAnswers: prepared(
+    `DELETE FROM answer USING unnest($1::bigint[], $2::text[]) AS gone (user_id, key)
+     WHERE answer.user_id = gone.user_id AND answer.key = gone.key`,
+  ),
   insertPools: prepared(
     `INSERT INTO pool (id, name, target, type_mix, cleaning, provider, tally, policy, queue, created_at_ms, at_ms)
      SELECT *, $11::bigint FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -116,7 +137,7 @@ const SQL = {
   ),
   lastEventId: prepared('SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS id FROM event_id'),
   updateInstallation: prepared(
-    'UPDATE installation SET state = $1, next_user_id = $2, next_vm_id = $3, next_pool_id = $4, reset = $5',
+    'UPDATE installation SET state = $1, next_user_id = $2, next_vm_id = $3, next_pool_id = $4, vm_types = $5, reset = $6',
   ),
 }
 
@@ -148,6 +169,8 @@ export async function saveBatch(
   void flight.rows(SQL.batch, [batch.atMs, batch.id, namespace])
   if (changed.wiped) wipe(flight)
   saveUsers(flight, changed)
+  saveTokens(flight, changed)
+  saveAnswers(flight, changed)
   savePools(flight, changed)
   saveVms(flight, changed)
   saveAllocation(flight, changed)
@@ -159,6 +182,7 @@ export async function saveBatch(
       installation.next_user_id,
       installation.next_vm_id,
       installation.next_pool_id,
+      installation.vm_types,
       installation.reset,
     ])
   // Last, so that a batch that fails draws no ids.
@@ -178,7 +202,7 @@ export async function saveBatch(
  * and to lock their whole table would be to wait for them.
  */
 function wipe(flight: Flight): void {
-  for (const table of ['"user"', 'vm', 'pool', 'request', 'flow', 'reservation'])
+  for (const table of ['"user"', 'token', 'answer', 'vm', 'pool', 'request', 'flow', 'reservation'])
     void flight.plain(`DELETE FROM ${table}`)
   void flight.plain('TRUNCATE lease, event, pool_change')
 }
@@ -202,6 +226,47 @@ function saveUsers(flight: Flight, { users, newUsers }: ChangedRows): void {
     void flight.rows(SQL.insertUsers, [
       ...columns(newUsers),
       numbers(newUsers.map((row) => row.created_at_ms)),
+    ])
+}
+
+function saveTokens(flight: Flight, { tokens, newTokens, goneTokenIds }: ChangedRows): void {
+  if (goneTokenIds.length > 0) void flight.rows(SQL.deleteTokens, [texts(goneTokenIds)])
+  if (tokens.length > 0)
+    void flight.rows(SQL.updateTokens, [
+      texts(tokens.map((row) => row.id)),
+      numbers(tokens.map((row) => row.last_used_at_ms)),
+      numbers(tokens.map((row) => row.revoked_at_ms)),
+    ])
+  if (newTokens.length > 0)
+    void flight.rows(SQL.insertTokens, [
+      texts(newTokens.map((row) => row.id)),
+      numbers(newTokens.map((row) => row.user_id)),
+      texts(newTokens.map((row) => row.name)),
+      texts(newTokens.map((row) => row.hash)),
+      numbers(newTokens.map((row) => row.credential_version)),
+      numbers(newTokens.map((row) => row.created_at_ms)),
+      numbers(newTokens.map((row) => row.expires_at_ms)),
+      numbers(newTokens.map((row) => row.last_used_at_ms)),
+      numbers(newTokens.map((row) => row.revoked_at_ms)),
+      texts(newTokens.map((row) => row.scopes)),
+    ])
+}
+
+function saveAnswers(flight: Flight, { newAnswers, goneAnswers }: ChangedRows): void {
+  if (goneAnswers.length > 0)
+    void flight.rows(SQL.deleteAnswers, [
+      numbers(goneAnswers.map(([userId]) => userId)),
+      texts(goneAnswers.map(([, key]) => key)),
+    ])
+  if (newAnswers.length > 0)
+    void flight.rows(SQL.insertAnswers, [
+      numbers(newAnswers.map((row) => row.user_id)),
+      texts(newAnswers.map((row) => row.key)),
+      texts(newAnswers.map((row) => row.fingerprint)),
+      numbers(newAnswers.map((row) => row.status)),
+      texts(newAnswers.map((row) => row.body)),
+      texts(newAnswers.map((row) => row.headers)),
+      numbers(newAnswers.map((row) => row.at_ms)),
     ])
 }
 

@@ -118,6 +118,44 @@ export const MIGRATIONS: readonly Migration[] = [
     `,
   },
   {
+    id: 2,
+    name: 'tokens, answers, sizes of machine',
+    sql: `
+      CREATE TABLE token (
+        -- Compared byte by byte: in the order of their ids whatever the language of the database.
+        id text COLLATE "C" PRIMARY KEY,
+        user_id bigint NOT NULL,
+        name text NOT NULL,
+        hash text NOT NULL UNIQUE,
+        credential_version bigint NOT NULL,
+        created_at_ms bigint NOT NULL,
+        expires_at_ms bigint,
+        last_used_at_ms bigint,
+        revoked_at_ms bigint,
+        scopes text
+      );
+      CREATE INDEX token_user ON token (user_id, id);
+
+      CREATE TABLE answer (
+        user_id bigint NOT NULL,
+        key text NOT NULL,
+        fingerprint text NOT NULL,
+        status bigint NOT NULL,
+        body text NOT NULL,
+        headers text NOT NULL,
+        at_ms bigint NOT NULL,
+        PRIMARY KEY (user_id, key)
+      );
+      CREATE INDEX answer_at ON answer (at_ms);
+
+      ALTER TABLE installation ADD COLUMN vm_types text NOT NULL DEFAULT '{"small":{"vcpu":2,"memoryMb":8192},"medium":{"vcpu":4,"memoryMb":16384},"large":{"vcpu":8,"memoryMb":65536},"xlarge":{"vcpu":16,"memoryMb":131072}}';
+
+      DROP INDEX event_account;
+      CREATE INDEX event_account ON event (id)
+        WHERE type IN ('user.changed', 'user.deleted', 'token.revoked', 'installation.reset');
+    `,
+  },
+  {
     id: 3,
     name: 'classes, policies, leases with terms, requests, flows, reservations, changes of pools',
     sql: `

@@ -300,11 +300,17 @@ function requireHeld(set: WorkingSet, needs: Needs, rows: LoadedRows): void {
   const pools = new Set(rows.pools.map(({ pool }) => pool.id))
   const missing = [
     ...[...set.changedUsers.keys()].filter((id) => !set.newUserIds.has(id) && !needs.changedUserIds.has(id)),
+    ...tokensOf(set).filter((userId) => !needs.changedUserIds.has(userId)),
     ...[...set.countedPools].filter((id) => !set.newPoolIds.has(id) && !pools.has(id)),
     ...(set.installationChanged && !needs.installation ? ['installation'] : []),
     ...(set.wiped && !needs.allPools ? ['all pools'] : []),
   ]
   if (missing.length > 0) throw new Error(`the batch changes what it does not hold: ${missing.join(', ')}`)
+}
+
+/** Owners of tokens that change. */
+function tokensOf(set: WorkingSet): number[] {
+  return [...set.changedTokens.values(), ...set.goneTokens.values()].map(({ userId }) => userId)
 }
 
 function uuid(bytes: Buffer): string {

@@ -93,7 +93,7 @@ export async function importIntoPostgres(
       await client.query(`ALTER SEQUENCE event_id RESTART WITH ${lastEventId}`)
       await client.query("SELECT nextval('event_id')")
     }
-    await client.query('ANALYZE "user", pool, vm, lease, request, flow, reservation, event')
+    await client.query('ANALYZE "user", token, pool, vm, lease, request, flow, reservation, event')
     await client.query('COMMIT')
     return counts
   } catch (error) {
@@ -128,7 +128,7 @@ function insert(client: ClientBase, { table, rows }: TransferSlice): Promise<unk
 async function requireEmpty(client: ClientBase, where: string): Promise<void> {
   const { rows } = await client.query(
     `SELECT 1 FROM installation WHERE (state, next_user_id, next_vm_id, next_pool_id) <> ('open', 1, 1, 1)
-     UNION ALL SELECT 1 FROM "user" UNION ALL SELECT 1 FROM pool UNION ALL SELECT 1 FROM vm
+     UNION ALL SELECT 1 FROM "user" UNION ALL SELECT 1 FROM token UNION ALL SELECT 1 FROM pool UNION ALL SELECT 1 FROM vm
      UNION ALL SELECT 1 FROM lease UNION ALL SELECT 1 FROM request UNION ALL SELECT 1 FROM flow
      UNION ALL SELECT 1 FROM reservation UNION ALL SELECT 1 FROM event LIMIT 1`,
   )

@@ -6,8 +6,10 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
+import { FIRST_VM_TYPES } from '../../domain/vm-type.ts'
 import { StoreRefusesToOpen } from '../port.ts'
 import { type ReadStatements, readStatements } from '../read-statements.ts'
+import { vmTypesText } from '../tables.ts'
 import { openDatabase } from './database.ts'
 import { MIGRATIONS, migrate } from './migrations.ts'
 import { SqliteWriter } from './writer.ts'
@@ -58,6 +60,7 @@ describe('migrations', () => {
       next_user_id: 1,
       next_vm_id: 1,
       next_pool_id: 1,
+      vm_types: vmTypesText(FIRST_VM_TYPES),
       reset: null,
     })
     new SqliteWriter(db)
@@ -288,6 +291,9 @@ describe('the indexes', () => {
       [reads.leavers, /INDEX user_leaving/],
       [reads.pool, /SEARCH pool USING INTEGER PRIMARY KEY/],
       [reads.poolNamed, /SEARCH pool USING INDEX/],
+      [reads.token, /SEARCH token USING PRIMARY KEY/],
+      [reads.tokenByHash, /SEARCH token USING INDEX/],
+      [reads.tokensOf, /SEARCH token USING INDEX token_user/],
       [reads.events, /SEARCH event USING INTEGER PRIMARY KEY/],
     ]
     for (const [{ sql }, index] of plans) assert.match(planOf(db, sql).join('\n'), index, sql)
@@ -314,6 +320,10 @@ describe('the indexes', () => {
     ['requests whose time is over', /until_ms <= \?/, /INDEX request_until\b/],
     ['a request', /FROM request WHERE id = \?/, /PRIMARY KEY/],
     ['a reservation', /FROM reservation WHERE id = \?/, /PRIMARY KEY/],
+    ['a token', /FROM token WHERE id = \?$/, /PRIMARY KEY/],
+    ['the tokens of a user', /FROM token WHERE user_id = \?$/, /INDEX token_user/],
+    ['an answer', /FROM answer WHERE user_id/, /PRIMARY KEY/],
+    ['the oldest answers', /FROM answer ORDER BY at_ms/, /INDEX answer_at/],
   ]
   for (const [what, piece, index] of hot)
     it(`lead a batch to ${what}, in order`, () => {

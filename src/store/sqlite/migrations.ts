@@ -97,6 +97,39 @@ export const MIGRATIONS: readonly Migration[] = [
     `,
   },
   {
+    id: 2,
+    name: 'tokens, answers, sizes of machine',
+    sql: `
+      CREATE TABLE token (
+        id TEXT PRIMARY KEY,
+        user_id INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        hash TEXT NOT NULL UNIQUE,
+        credential_version INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        expires_at_ms INTEGER,
+        last_used_at_ms INTEGER,
+        revoked_at_ms INTEGER,
+        scopes TEXT
+      ) STRICT, WITHOUT ROWID;
+      CREATE INDEX token_user ON token (user_id);
+
+      CREATE TABLE answer (
+        user_id INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        headers TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (user_id, key)
+      ) STRICT, WITHOUT ROWID;
+      CREATE INDEX answer_at ON answer (at_ms);
+
+      ALTER TABLE installation ADD COLUMN vm_types TEXT NOT NULL DEFAULT '{"small":{"vcpu":2,"memoryMb":8192},"medium":{"vcpu":4,"memoryMb":16384},"large":{"vcpu":8,"memoryMb":65536},"xlarge":{"vcpu":16,"memoryMb":131072}}';
+    `,
+  },
+  {
     id: 3,
     name: 'classes, policies, leases with terms, requests, flows, reservations',
     sql: `

@@ -66,6 +66,16 @@ export class SqliteWriter {
 
     for (const id of wanted.userIds) push(users, sql.user.get(id))
     for (const email of wanted.emails) push(users, sql.userByEmail.get(email))
+    const tokens = new Map<string, Tables['token']>()
+    const addToken = (row: unknown) => {
+      if (row !== undefined) tokens.set((row as Tables['token']).id, row as Tables['token'])
+    }
+    for (const id of wanted.tokenIds) addToken(sql.token.get(id))
+    for (const userId of wanted.tokensOf) for (const row of sql.tokensOf.all(userId)) addToken(row)
+    const answers: Tables['answer'][] = []
+    for (const [userId, key] of wanted.answers) push(answers, sql.answer.get(userId, key))
+    if (wanted.oldestAnswers > 0)
+      for (const row of sql.oldestAnswers.all(wanted.oldestAnswers)) push(answers, row)
     for (const id of wanted.poolIds) addPool(sql.pool.get(id))
     for (const name of wanted.poolNames) addPool(sql.poolNamed.get(name))
     if (wanted.allPools) for (const row of sql.pools.all()) addPool(row)
@@ -102,6 +112,8 @@ export class SqliteWriter {
       nowMs: wanted.nowMs,
       installation: sql.installation.get() as unknown as Tables['installation'],
       users,
+      tokens: [...tokens.values()],
+      answers,
       pools: [...pools.values()],
       vms,
       leases: allocation.leasesOf(vms),
@@ -148,6 +160,11 @@ export class SqliteWriter {
       for (const row of changed.users) sql.updateUser.run({ ...row, state: 'gone' })
     for (const row of changed.users) sql.updateUser.run({ ...row })
     for (const row of changed.newUsers) sql.insertUser.run({ ...row })
+    for (const id of changed.goneTokenIds) sql.deleteToken.run(id)
+    for (const row of changed.tokens) sql.updateToken.run({ ...row })
+    for (const row of changed.newTokens) sql.insertToken.run({ ...row })
+    for (const [userId, key] of changed.goneAnswers) sql.deleteAnswer.run(userId, key)
+    for (const row of changed.newAnswers) sql.insertAnswer.run({ ...row })
     for (const row of changed.newPools) sql.insertPool.run({ ...row })
     for (const row of changed.pools) sql.updatePool.run({ ...row })
     for (const { id, tally, queue } of changed.counted) sql.countPool.run(tally, queue, id)
@@ -192,6 +209,10 @@ function prepare(db: DatabaseSync) {
     installation: db.prepare('SELECT * FROM installation'),
     user: db.prepare('SELECT * FROM user WHERE id = ?'),
     userByEmail: db.prepare("SELECT * FROM user WHERE email = ? AND state = 'active'"),
+    token: db.prepare('SELECT * FROM token WHERE id = ?'),
+    tokensOf: db.prepare('SELECT * FROM token WHERE user_id = ?'),
+    answer: db.prepare('SELECT * FROM answer WHERE user_id = ? AND key = ?'),
+    oldestAnswers: db.prepare('SELECT * FROM answer ORDER BY at_ms LIMIT ?'),
     countUsers: db.prepare("SELECT count(*) AS n FROM user WHERE state = 'active'"),
     pool: db.prepare('SELECT * FROM pool WHERE id = ?'),
     poolNamed: db.prepare('SELECT * FROM pool WHERE name = ?'),
@@ -222,6 +243,23 @@ function prepare(db: DatabaseSync) {
          credential_version = :credential_version, state = :state, quota = :quota WHERE id = :id`,
       ),
     ),
+    insertToken: db.prepare(
+      `INSERT INTO token (id, user_id, name, hash, credential_version, created_at_ms, expires_at_ms, last_used_at_ms,
+         revoked_at_ms, scopes)
+       VALUES (:id, :user_id, :name, :hash, :credential_version, :created_at_ms, :expires_at_ms, :last_used_at_ms,
+         :revoked_at_ms, :scopes)`,
+    ),
+    updateToken: named(
+      db.prepare(
+        'UPDATE token SET last_used_at_ms = :last_used_at_ms, revoked_at_ms = :revoked_at_ms WHERE id = :id',
+      ),
+    ),
+    deleteToken: db.prepare('DELETE FROM token WHERE id = ?'),
+    insertAnswer: db.prepare(
+      `INSERT INTO answer (user_id, key, fingerprint, status, body, headers, at_ms)
+       VALUES (:user_id, :key, :fingerprint, :status, :body, :headers, :at_ms)`,
+    ),
+    deleteAnswer: db.prepare('DELETE FROM answer WHERE user_id = ? AND key = ?'),
     insertPool: db.prepare(
       `INSERT INTO pool (id, name, target, type_mix, cleaning, provider, tally, created_at_ms, policy, queue)
        VALUES (:id, :name, :target, :type_mix, :cleaning, :provider, :tally, :created_at_ms, :policy, :queue)`,
@@ -243,10 +281,12 @@ function prepare(db: DatabaseSync) {
     updateInstallation: named(
       db.prepare(
         `UPDATE installation SET state = :state, next_user_id = :next_user_id, next_vm_id = :next_vm_id,
-         next_pool_id = :next_pool_id, reset = :reset WHERE id = :id`,
+         next_pool_id = :next_pool_id, vm_types = :vm_types, reset = :reset WHERE id = :id`,
       ),
     ),
-    wipe: ['event', 'vm', 'pool', 'user'].map((table) => db.prepare(`DELETE FROM ${table}`)),
+    wipe: ['event', 'vm', 'pool', 'token', 'answer', 'user'].map((table) =>
+      db.prepare(`DELETE FROM ${table}`),
+    ),
   }
 }
 
