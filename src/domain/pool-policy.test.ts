@@ -76,7 +76,7 @@ describe('policies', () => {
       const world = new World()
       for (const answer of [create(world, 'lab', policy), change(world, policy)]) {
         assertRefused(answer, 'field_invalid')
-        assert.equal((answer as { details: { field: string } }).details.field, field)
+        assert.equal((answer as unknown as { details: { field: string } }).details.field, field)
       }
     })
 

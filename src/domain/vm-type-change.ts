@@ -4,7 +4,7 @@
  */
 import { type Actor, authorized, type Rule } from './decision.ts'
 import { etagFits, etagOf } from './etag.ts'
-import { countByType } from './pool.ts'
+import { countByType, type Pool } from './pool.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
 import { FIRST_VM_TYPES, VM_TYPES_MAX, type VmType, type VmTypeSpec } from './vm-type.ts'
 import type { Changes, View } from './working-set.ts'
@@ -102,10 +102,7 @@ export const deleteVmType: Rule<DeleteVmType, null> = {
     const spec = seen(view, name, ifMatch)
     if (isRefusal(spec)) return spec
     if (FIRST_VM_TYPES.some((first) => first.name === name)) return refusal('vm_type_fixed', { name })
-    const users = view.poolsWhere(
-      (pool) =>
-        (pool.typeMix[name] ?? 0) > 0 || hasMachines(view, pool.id, name) || pool.units[name] !== undefined,
-    )
+    const users = view.poolsWhere((pool) => !pool.retired && isMadeOf(view, pool, name))
     if (users.length > 0) return refusal('vm_type_in_use', { name, pools: users.map((pool) => pool.name) })
     return {
       changes: {
@@ -120,9 +117,10 @@ export const deleteVmType: Rule<DeleteVmType, null> = {
   },
 }
 
-function hasMachines(view: View, poolId: number, name: VmType): boolean {
-  const states = countByType(view.tally(poolId)).get(name) ?? {}
-  return Object.values(states).some((count) => count > 0)
+function isMadeOf(view: View, pool: Pool, name: VmType): boolean {
+  const states = countByType(view.tally(pool.id)).get(name) ?? {}
+  const machines = Object.values(states).some((count) => count > 0)
+  return machines || (pool.typeMix[name] ?? 0) > 0 || pool.units[name] !== undefined
 }
 
 function seen(view: View, name: VmType, ifMatch: readonly string[] | null): VmTypeSpec | Refusal {

@@ -16,6 +16,7 @@ import type { MemoryTables } from './memory-store.ts'
 import { aPool, aUser, aVm, vmsOf, World } from './world.ts'
 
 const POOLS = ['default', 'b']
+const MADE_POOLS = [...POOLS, 'lab', 'lab']
 const SIZES = ['tiny', 'huge', 'small']
 const EMAILS = ['user1@example.org', 'user2@example.org', 'x@example.org', 'y@example.org']
 const STEPS = ['clean', 'cordon', 'uncordon', 'retry'] as const
@@ -60,9 +61,9 @@ export const WEIGHTS: Record<CommandKind, number> = {
   createVmType: 1,
   changeVmType: 1,
   deleteVmType: 1,
-  createPool: 1,
+  createPool: 2,
   changePool: 2,
-  deletePool: 1,
+  deletePool: 2,
   sizePool: 3,
   growPool: 4,
   shrinkPool: 3,
@@ -208,8 +209,8 @@ export function commandOf(now: Situation, { kind, by, at, how, flag }: Move): Co
     createPool: () => ({
       kind: 'createPool',
       actor: adminIn(now, by),
-      name: pick(POOLS, at) ?? '',
-      size: how % 4,
+      name: pick(MADE_POOLS, at) ?? '',
+      size: how % 3 === 0 ? how % 4 : 0,
       policy: { typeMix: flag ? { [pick(SIZES, how) ?? '']: 1 } : EVEN_MIX, cleaning: 'automatic' },
       requestId,
     }),
@@ -226,7 +227,7 @@ export function commandOf(now: Situation, { kind, by, at, how, flag }: Move): Co
     deletePool: () => ({
       kind: 'deletePool',
       actor: adminIn(now, by),
-      pool: pick(POOLS, at) ?? '',
+      pool: pick(MADE_POOLS, at) ?? '',
       ifMatch: null,
       requestId,
     }),

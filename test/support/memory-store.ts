@@ -401,7 +401,7 @@ function readingOf(row: PoolRow | undefined): PoolReading | null {
 
 function cloneOf(tally: Tally): Tally {
   const clone: Tally = {}
-  for (const type of VM_TYPE_NAMES) if (tally[type] !== undefined) clone[type] = { ...tally[type] }
+  for (const key in tally) clone[key] = { ...tally[key] }
   return clone
 }
 
