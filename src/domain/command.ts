@@ -13,6 +13,7 @@ import { forgetWish } from './forget-wish.ts'
 import { forgetAnswers } from './idempotency.ts'
 import { join } from './join.ts'
 import { deleteVm, maintain } from './maintenance.ts'
+import { changePool, createPool, deletePool } from './pool-policy.ts'
 import { growPool, shrinkPool, sizePool } from './pool-size.ts'
 import { refusal } from './refusal.ts'
 import { releaseLease } from './release-lease.ts'
@@ -23,6 +24,7 @@ import { shareLease } from './share-lease.ts'
 import { createToken, noteTokenUse, revokeToken } from './sign-in.ts'
 import { tickPool } from './tick.ts'
 import { transferLease } from './transfer-lease.ts'
+import { changeVmType, createVmType, deleteVmType } from './vm-type-change.ts'
 import { claimWork, reportWork } from './work.ts'
 import type { Needs, View } from './working-set.ts'
 
@@ -35,6 +37,12 @@ const RULES = {
   revokeToken,
   noteTokenUse,
   forgetAnswers,
+  createVmType,
+  changeVmType,
+  deleteVmType,
+  createPool,
+  changePool,
+  deletePool,
   sizePool,
   growPool,
   shrinkPool,
@@ -77,6 +85,12 @@ const DURING_RESET = {
   revokeToken: false,
   noteTokenUse: false,
   forgetAnswers: false,
+  createVmType: false,
+  changeVmType: false,
+  deleteVmType: false,
+  createPool: false,
+  changePool: false,
+  deletePool: false,
   sizePool: false,
   growPool: false,
   shrinkPool: false,

@@ -11,6 +11,7 @@ import { chargedTag, chargeOf } from './order.ts'
 import { isContended, marginMs, type Pool } from './pool.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
 import type { Flow } from './request.ts'
+import { isoTime } from './reservation.ts'
 import type { Vm } from './vm.ts'
 import type { View } from './working-set.ts'
 
@@ -81,7 +82,8 @@ function endRefusal(
   endsAtMs: number | null,
   override: boolean,
 ): Refusal | null {
-  if (endsAtMs !== null && endsAtMs <= view.nowMs) return refusal('lease_end_past', { endsAtMs })
+  if (endsAtMs !== null && endsAtMs <= view.nowMs)
+    return refusal('lease_end_past', { endsAt: isoTime(endsAtMs) })
   const { leaseSecondsMax } = pool
   const seconds = endsAtMs === null ? null : Math.ceil((endsAtMs - lease.fromMs) / 1_000)
   if (leaseSecondsMax !== null && (seconds === null || seconds > leaseSecondsMax))
