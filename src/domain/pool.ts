@@ -149,7 +149,7 @@ export const EMPTY_QUEUE: QueueState = {
   nextSeq: 1,
   waiting: 0,
   booked: 0,
-  version: 1,
+  version: 0,
   settleAtMs: null,
   cleaning: {},
   making: {},
