@@ -5,9 +5,10 @@ import type { Lease } from '../../src/domain/lease.ts'
 import { LEASE_COLUMNS, leaseOf } from '../../src/store/lease.ts'
 import { openPostgresStore } from '../../src/store/postgres/store.ts'
 import { dropSchema, queryPostgres, temporarySchema, testPostgresUrl } from '../support/postgres.ts'
-import { storeContract } from './contract.ts'
+import { allocationContract } from './allocation-contract.ts'
+import { type StoreUnderTest, storeContract } from './contract.ts'
 
-storeContract({
+const POSTGRES: StoreUnderTest = {
   name: 'PostgreSQL',
   histories: 5,
   async open(now) {
@@ -23,7 +24,10 @@ storeContract({
     })
     return { store, leases: () => leasesIn(schema), remove: () => dropSchema(schema) }
   },
-})
+}
+
+storeContract(POSTGRES)
+allocationContract(POSTGRES)
 
 async function leasesIn(schema: string): Promise<Lease[]> {
   const rows = await queryPostgres(
