@@ -62,7 +62,7 @@ export function aRequest(id: string, edit: Partial<Request> = {}): Request {
 }
 
 /** A confirmed reservation of user 2 in pool 1, an hour long, a day from now. */
-export function aReservation(id: string, edit: Partial<Reservation> = {}): Reservation {
+function aReservation(id: string, edit: Partial<Reservation> = {}): Reservation {
   return {
     id,
     poolId: 1,
