@@ -28,6 +28,9 @@ const NOUNS: Record<keyof TransferCounts, string> = {
   pool: 'pools',
   vm: 'machines',
   lease: 'leases',
+  request: 'requests',
+  flow: 'places in queues',
+  reservation: 'reservations',
   event: 'events',
 }
 

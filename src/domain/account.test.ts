@@ -60,6 +60,7 @@ describe('the first user', () => {
       role: 'admin',
       passwordHash: 'hash of eve',
       credentialVersion: 1,
+      quota: null,
       state: 'active',
       createdAtMs: world.nowMs,
     })

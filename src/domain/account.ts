@@ -52,6 +52,7 @@ export const createUser: Rule<CreateUser, { user: User }> = {
       role: first ? 'admin' : command.role,
       passwordHash: command.passwordHash,
       credentialVersion: 1,
+      quota: null,
       state: 'active',
       createdAtMs: view.nowMs,
     }

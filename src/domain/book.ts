@@ -35,3 +35,9 @@ export interface BookChange {
   /** All there is: those that are confirmed or active. */
   readonly reservations: readonly Reservation[]
 }
+
+/** The book of one pool. */
+export interface Book {
+  /** Takes in what a batch changed. */
+  apply(change: BookChange, nowMs: number): void
+}

@@ -19,7 +19,7 @@ import {
   worldOf,
 } from '../../test/support/histories.ts'
 import type { MemoryTables } from '../../test/support/memory-store.ts'
-import { counts, World } from '../../test/support/world.ts'
+import { counts, unversioned, World } from '../../test/support/world.ts'
 import type { Command } from './command.ts'
 import type { EventType } from './event.ts'
 import { countExisting, countIn } from './pool.ts'
@@ -204,7 +204,9 @@ function rowsOf({ installation, users, pools, vms, leases, events }: MemoryTable
   return {
     installation,
     users,
-    pools: new Map([...pools].map(([id, { pool, tally }]) => [id, { pool, counts: counts(tally) }])),
+    pools: new Map(
+      [...pools].map(([id, { pool, tally }]) => [id, { pool: unversioned(pool), counts: counts(tally) }]),
+    ),
     vms,
     leases,
     // Events that are wiped in the batch that they happened in never get an id; and rules that change many machines are free

@@ -5,15 +5,18 @@
  */
 import type { Labels } from './vm-class.ts'
 
-export type LeaseEnd =
-  | 'checked_in'
-  | 'expired'
-  | 'heartbeat_missed'
-  | 'released'
-  | 'transferred'
-  | 'no_show'
-  | 'user_deleted'
-  | 'reset'
+export const LEASE_ENDS = [
+  'checked_in',
+  'expired',
+  'heartbeat_missed',
+  'released',
+  'transferred',
+  'no_show',
+  'user_deleted',
+  'reset',
+] as const
+
+export type LeaseEnd = (typeof LEASE_ENDS)[number]
 
 export interface Lease {
   readonly vmId: number
@@ -47,4 +50,26 @@ export interface Lease {
   readonly labels: Labels
   /** Users who may see the machine's address beside the holder, by id. */
   readonly sharedWith: readonly number[]
+}
+
+/** The lease of a hold of which nothing more is known: a call of the original API. */
+export function plainLease(hold: Pick<Lease, 'vmId' | 'generation' | 'poolId' | 'userId' | 'fromMs'>): Lease {
+  return {
+    ...hold,
+    endsAtMs: null,
+    endedAtMs: null,
+    endedBy: null,
+    requestId: null,
+    reservationId: null,
+    softGraceSeconds: null,
+    heartbeatSeconds: null,
+    beatByMs: null,
+    dueAtMs: null,
+    warned: false,
+    chargedMinutes: 0,
+    weight: 1,
+    purpose: null,
+    labels: {},
+    sharedWith: [],
+  }
 }

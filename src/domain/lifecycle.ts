@@ -48,13 +48,21 @@ export function allows(state: VmState, step: LifecycleStep): boolean {
 }
 
 /**
- * The machine after `step`, with `edit` applied. The work fields (due, attempts, failure) begin anew with each step,
+ * The machine after `step`, with `edit` applied. The work fields (due, attempts, failure) and the time it is expected back begin anew with each step,
  * because they belong to the state that is left. A claim that is outstanding becomes void, and the next work on the machine
  * waits until its worker's time is over. Throws when the step is not legal: callers ask `allows` first and refuse.
  */
 export function move(vm: Vm, step: LifecycleStep, edit: Partial<Vm> = {}): Vm {
   if (!allows(vm.state, step)) throw new Error(`VM ${vm.id}: '${step}' is not legal in state '${vm.state}'`)
-  const moved = { ...vm, state: LIFECYCLE[step].to, dueAtMs: null, attempts: 0, failure: null, ...edit }
+  const moved = {
+    ...vm,
+    state: LIFECYCLE[step].to,
+    freeAtMs: null,
+    dueAtMs: null,
+    attempts: 0,
+    failure: null,
+    ...edit,
+  }
   if (vm.busyUntilMs === null) return moved
   const dueAtMs = moved.dueAtMs === null ? null : Math.max(moved.dueAtMs, vm.busyUntilMs)
   return { ...moved, dueAtMs, claim: vm.claim + 1 }

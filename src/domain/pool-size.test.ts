@@ -11,10 +11,19 @@ import {
   aVm,
   NOW_MS,
   USER,
+  unversioned,
   vmsOf,
   World,
 } from '../../test/support/world.ts'
-import { countExisting, EVEN_MIX, type PoolPolicy, poolStats, sizeMin } from './pool.ts'
+import {
+  countExisting,
+  DEFAULT_POLICY,
+  EMPTY_QUEUE,
+  EVEN_MIX,
+  type PoolPolicy,
+  poolStats,
+  sizeMin,
+} from './pool.ts'
 import { isFitted, type SizePool } from './pool-size.ts'
 import { VM_STATES } from './vm.ts'
 import { VM_TYPE_NAMES } from './vm-type.ts'
@@ -38,12 +47,14 @@ describe('the wish for a size', () => {
     const world = new World({ pools: [] })
     const { poolId, outcome } = accepted(world.run(sizePool(7)))
     assert.deepEqual([poolId, outcome], [1, 'created'])
-    assert.deepEqual(world.pool(), {
+    assert.deepEqual(unversioned(world.pool()), {
+      ...DEFAULT_POLICY,
       ...POLICY,
       id: 1,
       name: 'default',
       target: 7,
       createdAtMs: world.nowMs,
+      queue: EMPTY_QUEUE,
     })
     assert.deepEqual(world.states(), [])
     const { type, actorId, requestId, data } = world.lastEvent
@@ -73,7 +84,7 @@ describe('the wish for a size', () => {
   it('sets the target of a pool that exists, keeps its policy, and changes no machine', () => {
     const world = new World({ vms: vmsOf('ready', 'leased') })
     assert.equal(accepted(world.run(sizePool(9))).outcome, 'resized')
-    assert.deepEqual(world.pool(), aPool({ target: 9 }))
+    assert.deepEqual(unversioned(world.pool()), aPool({ target: 9 }))
     assert.deepEqual(world.states(), ['ready', 'leased'])
     assert.deepEqual(world.lastEvent.data, { from: 2, to: 9 })
   })
@@ -113,7 +124,7 @@ describe('growing', () => {
   it('plans machines up to the target, already claimed by the worker that asked', () => {
     const world = new World({ vms: [aVm(5)], pools: [aPool({ target: 3 })] })
     const { pool, planned } = accepted(world.run(grow(100)))
-    assert.deepEqual(pool, world.pool())
+    assert.deepEqual(pool && unversioned(pool), unversioned(world.pool()))
     assert.deepEqual(
       planned.map((vm) => vm.id),
       [6, 7],
@@ -125,6 +136,7 @@ describe('growing', () => {
       attempts: 1,
       dueAtMs: world.nowMs + 60_000,
       busyUntilMs: world.nowMs + 60_000,
+      freeAtMs: world.nowMs + aPool().makeSeconds * 1_000,
     })
     assert.equal(world.tables.installation.nextVmId, 8)
     assert.deepEqual(world.lastEvent.data, { vms: [[6, 7]] })

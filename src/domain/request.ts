@@ -9,7 +9,9 @@ export const PRIORITIES = ['low', 'normal', 'high'] as const
 
 export type Priority = (typeof PRIORITIES)[number]
 
-export type RequestState = 'waiting' | 'granted' | 'cancelled' | 'expired'
+export const REQUEST_STATES = ['waiting', 'granted', 'cancelled', 'expired'] as const
+
+export type RequestState = (typeof REQUEST_STATES)[number]
 
 /** What the leases of a request are to be like. */
 export interface LeaseTerms {

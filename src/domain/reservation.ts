@@ -9,7 +9,9 @@ import type { Wish } from './wish.ts'
  * confirmed: its window is to come; active: its machines are leased to its holder; ended: its window is over, or all of it was
  * given back; cancelled: given up before its start; no_show: nobody used it within the agreed time.
  */
-export type ReservationState = 'confirmed' | 'active' | 'ended' | 'cancelled' | 'no_show'
+export const RESERVATION_STATES = ['confirmed', 'active', 'ended', 'cancelled', 'no_show'] as const
+
+export type ReservationState = (typeof RESERVATION_STATES)[number]
 
 export interface Reservation {
   readonly id: string

@@ -2,6 +2,7 @@
  * What a user is, and which names, e-mails and passwords are acceptable. A deleted user stays as a row (ids are never used
  * again, and leases and events point at them): `leaving` while their machines are being taken back, then `gone`.
  */
+import type { Quota } from './quota.ts'
 import { type Refusal, refusal } from './refusal.ts'
 import { isStorableText } from './text.ts'
 
@@ -16,6 +17,8 @@ export interface User {
   readonly passwordHash: string
   /** Grows with each change of the password: what was verified before is void. */
   readonly credentialVersion: number
+  /** What they may have at most, over all pools; null: no limits of their own. */
+  readonly quota: Quota | null
   readonly state: 'active' | 'leaving' | 'gone'
   readonly createdAtMs: number
 }

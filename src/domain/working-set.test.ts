@@ -7,6 +7,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { aPool, aUser, aVm, NOW_MS, tablesOf, vmsOf } from '../../test/support/world.ts'
 import type { NewEvent } from './event.ts'
+import { plainLease } from './lease.ts'
 import { countUp, type Tally } from './pool.ts'
 import { FIRST_DAY } from './reset.ts'
 import { VM_STATES, type Vm } from './vm.ts'
@@ -85,6 +86,10 @@ describe('a working set that was just loaded', () => {
         { pool, tally },
       ],
       vms: [aVm(1), aVm(1)],
+      leases: [],
+      requests: [],
+      reservations: [],
+      books: [],
       ready: [{ poolId: 1, type: null, vmIds: [1] }],
       census: null,
     })
@@ -233,18 +238,19 @@ describe('leases', () => {
     const vm = leased(aVm(1, { generation: 3 }), 2)
     set.apply(changes({ vms: [vm] }))
     set.apply(changes({ vms: [freed(vm)] }))
-    const lease = { vmId: 1, generation: 4, poolId: 1, userId: 2, fromMs: NOW_MS }
-    assert.deepEqual(set.leases, [
-      { ...lease, endedAtMs: null },
-      { ...lease, endedAtMs: NOW_MS },
-    ])
+    const lease = plainLease({ vmId: 1, generation: 4, poolId: 1, userId: 2, fromMs: NOW_MS })
+    assert.deepEqual(
+      [...set.changedLeases.values()],
+      [{ ...lease, endedAtMs: NOW_MS, endedBy: 'checked_in' }],
+    )
+    assert.deepEqual([...set.newLeases], ['1 4'])
   })
 
   it('are not touched by changes that leave the holder as it is', () => {
     const vm = aVm(1, { state: 'leased' })
     const set = loaded({ vms: [vm] })
     set.apply(changes({ vms: [{ ...vm, name: 'renamed' }] }))
-    assert.deepEqual(set.leases, [])
+    assert.equal(set.changedLeases.size, 0)
   })
 
   it('end and begin when a machine goes from one holder to the next', () => {
@@ -252,7 +258,11 @@ describe('leases', () => {
     const set = loaded({ vms: [vm] })
     set.apply(changes({ vms: [leased(vm, 3)] }))
     assert.deepEqual(
-      set.leases.map(({ generation, userId, endedAtMs }) => [generation, userId, endedAtMs]),
+      [...set.changedLeases.values()].map(({ generation, userId, endedAtMs }) => [
+        generation,
+        userId,
+        endedAtMs,
+      ]),
       [
         [1, 2, NOW_MS],
         [2, 3, null],
@@ -277,7 +287,7 @@ describe('wiping', () => {
     )
     assert.equal(set.lowestReady(1, null), undefined)
     assert.deepEqual([set.changedUsers.size, set.changedPools.size, set.changedVms.size], [0, 0, 0])
-    assert.deepEqual([set.goneVms.size, set.leases.length], [0, 0])
+    assert.deepEqual([set.goneVms.size, set.changedLeases.size], [0, 0])
     assert.deepEqual(set.events, [{ type: 'installation.reset', actorId: 1 }])
   })
 

@@ -4,11 +4,16 @@
  * Applying keeps the pools' tallies and the lists of ready machines right, so no rule has to. It holds no clock and does no I/O.
  */
 import type { Answer } from './answer.ts'
+import type { Book, BookChange, BookVm } from './book.ts'
 import type { NewEvent } from './event.ts'
+import { type Lease, type LeaseEnd, plainLease } from './lease.ts'
 import { countUp, type Pool, type Tally } from './pool.ts'
+import type { Flow, Request } from './request.ts'
+import type { Reservation } from './reservation.ts'
 import type { Token } from './token.ts'
 import type { User } from './user.ts'
 import type { Vm, VmState } from './vm.ts'
+import type { ClassKey } from './vm-class.ts'
 import type { VmType, VmTypeSpec } from './vm-type.ts'
 
 export interface Installation {
@@ -71,6 +76,18 @@ export class Needs {
   readonly due: Map<number, Map<VmState, number>> = new Map()
   /** By user id: how many of the machines that they hold are wanted. */
   readonly heldBy: Map<number, number> = new Map()
+  /** By pool id: how many leases that are due for a worker are wanted with their machines, the longest due first. */
+  readonly dueLeases: Map<number, number> = new Map()
+  /** By pool id: how many waiting requests whose time to wait is over are wanted. */
+  readonly dueRequests: Map<number, number> = new Map()
+  /** Requests by id, whatever their state. Their pools are held. */
+  readonly requestIds: Set<string> = new Set()
+  /** Reservations by id, whatever their state. Their pools are held. */
+  readonly reservationIds: Set<string> = new Set()
+  /** Pools, by name, whose book is wanted even while they are not contended. */
+  readonly books: Set<string> = new Set()
+  /** By pool id: the version of its book that this server has in memory. */
+  readonly bookVersions: Map<number, number> = new Map()
   /** How many machines in any state but deleting are wanted, whichever. */
   standing = 0
   /** True when somebody asks whether there are any users, or how many rows there are; machines are exact with `allPools` only. */
@@ -84,12 +101,57 @@ export interface LoadedRows {
   readonly users: readonly User[]
   readonly pools: readonly { pool: Pool; tally: Tally }[]
   readonly vms: readonly Vm[]
+  /** Each machine that is leased comes with its lease. */
+  readonly leases: readonly Lease[]
+  readonly requests: readonly Request[]
+  readonly reservations: readonly Reservation[]
+  /** The books of the pools that are contended or whose book was asked for. */
+  readonly books: readonly LoadedBook[]
   readonly tokens: readonly Token[]
   readonly answers: readonly Answer[]
   /** Ids of ready machines by pool id, ascending; `type` null: of any type. */
   readonly ready: readonly { poolId: number; type: VmType | null; vmIds: readonly number[] }[]
   /** Active users and all machines; null unless asked for. */
   readonly census: { readonly users: number; readonly vms: number } | null
+}
+
+/** What a store knows of a pool beyond the version that a server has: what every batch since changed, or all there is. */
+export interface LoadedBook {
+  readonly poolId: number
+  readonly version: number
+  /** In order; each with the version after it. */
+  readonly changes: readonly { readonly version: number; readonly change: BookChange }[]
+  /** Set when the changes since the server's version are not to be had, or it has none. */
+  readonly whole: BookChange | null
+}
+
+/** What a batch finds out that it needs only once its commands were decided. Nothing new may change but users' leases. */
+export interface MoreNeeds {
+  /** Books by pool id, with the version that this server has (0: none). */
+  readonly books: readonly (readonly [poolId: number, version: number])[]
+  /** Ready machines of a class: so many, those with the lowest ids that the batch does not have. */
+  readonly ready: readonly (readonly [poolId: number, vmClass: ClassKey, count: number])[]
+  /** Users to whom machines may be leased: held as readers. */
+  readonly userIds: readonly number[]
+  /** Users of whom it is wanted what they hold, wait for and have used. */
+  readonly usageOf: readonly number[]
+}
+
+/** What one user holds and has used, over all pools. */
+export interface Usage {
+  readonly userId: number
+  readonly held: readonly (readonly [poolId: number, vmClass: ClassKey, count: number])[]
+  /** Machine-milliseconds of the last seven days; what still runs is counted until now. */
+  readonly weekMs: number
+  /** Requests that wait. */
+  readonly waiting: number
+}
+
+export interface MoreRows {
+  readonly books: readonly LoadedBook[]
+  readonly vms: readonly Vm[]
+  readonly users: readonly User[]
+  readonly usage: readonly Usage[]
 }
 
 /** What an accepted command changes. New rows and changed rows are told apart by whether the working set has them. */
@@ -104,22 +166,18 @@ export interface Changes {
   readonly goneAnswers?: readonly Answer[]
   readonly pools?: readonly Pool[]
   readonly vms?: readonly Vm[]
+  /** Leases with more to them than that a hold began or ended; what follows from `vms` alone needs no row here. */
+  readonly leases?: readonly Lease[]
+  /** Why the leases end whose machines change hands here; missing: they were checked in. */
+  readonly endedBy?: LeaseEnd
+  readonly requests?: readonly Request[]
+  readonly flows?: readonly Flow[]
+  readonly reservations?: readonly Reservation[]
   /** Machines whose rows go. */
   readonly gone?: readonly Vm[]
   /** All rows go, but the events to come: the end of a reset. */
   readonly wipe?: true
   readonly events: readonly NewEvent[]
-}
-
-/** A lease that began or ended in a batch: (vmId, generation) names it. */
-export interface LeaseChange {
-  readonly vmId: number
-  readonly generation: number
-  readonly poolId: number
-  readonly userId: number
-  readonly fromMs: number
-  /** null: it began; else when it ended. */
-  readonly endedAtMs: number | null
 }
 
 /** The part of the working set that rules may look at. */
@@ -138,6 +196,14 @@ export interface View {
   poolsWhere(test: (pool: Pool) => boolean): Pool[]
   tally(poolId: number): Tally
   vm(id: number): Vm | undefined
+  /** The lease that runs on a machine. */
+  lease(vmId: number): Lease | undefined
+  leasesWhere(test: (lease: Lease) => boolean): Lease[]
+  request(id: string): Request | undefined
+  reservation(id: string): Reservation | undefined
+  /** The pool's book; undefined: the pool is not contended, and it was not asked for. */
+  book(poolId: number): Book | undefined
+  usage(userId: number): Usage | undefined
   vmsWhere(test: (vm: Vm) => boolean): Vm[]
   /** The ready machine with the lowest id in the pool, of `type` or of any type. */
   lowestReady(poolId: number, type: VmType | null): Vm | undefined
@@ -155,6 +221,12 @@ export class WorkingSet implements View {
   readonly #poolsByName = new Map<string, Pool>()
   readonly #tallies = new Map<number, Tally>()
   readonly #vms = new Map<number, Vm>()
+  /** Leases that run, by machine. */
+  readonly #leases = new Map<number, Lease>()
+  readonly #requests = new Map<string, Request>()
+  readonly #reservations = new Map<string, Reservation>()
+  readonly #books = new Map<number, Book>()
+  readonly #usage = new Map<number, Usage>()
   readonly #ready = new Map<string, number[]>()
 
   /** Rows as they were loaded: save guards each changed machine by the state and generation it had. */
@@ -173,7 +245,15 @@ export class WorkingSet implements View {
   readonly countedPools: Set<number> = new Set()
   readonly changedVms: Map<number, Vm> = new Map()
   readonly goneVms: Set<number> = new Set()
-  readonly leases: LeaseChange[] = []
+  /** By machine and generation. */
+  readonly changedLeases: Map<string, Lease> = new Map()
+  readonly newLeases: Set<string> = new Set()
+  readonly changedRequests: Map<string, Request> = new Map()
+  readonly newRequestIds: Set<string> = new Set()
+  readonly changedReservations: Map<string, Reservation> = new Map()
+  readonly newReservationIds: Set<string> = new Set()
+  /** By pool and user. */
+  readonly changedFlows: Map<string, Flow> = new Map()
   readonly events: NewEvent[] = []
   installationChanged = false
   wiped = false
@@ -189,10 +269,10 @@ export class WorkingSet implements View {
       this.#putPool(pool)
       this.#tallies.set(pool.id, tally)
     }
-    for (const vm of rows.vms) {
-      this.loadedVms.set(vm.id, vm)
-      this.#vms.set(vm.id, vm)
-    }
+    for (const vm of rows.vms) this.#putLoadedVm(vm)
+    for (const lease of rows.leases) this.#leases.set(lease.vmId, lease)
+    for (const request of rows.requests) this.#requests.set(request.id, request)
+    for (const reservation of rows.reservations) this.#reservations.set(reservation.id, reservation)
     for (const { poolId, type, vmIds } of rows.ready) this.#ready.set(readyKey(poolId, type), [...vmIds])
   }
 
@@ -240,6 +320,30 @@ export class WorkingSet implements View {
     return this.#vms.get(id)
   }
 
+  lease(vmId: number): Lease | undefined {
+    return this.#leases.get(vmId)
+  }
+
+  leasesWhere(test: (lease: Lease) => boolean): Lease[] {
+    return [...this.#leases.values()].filter(test)
+  }
+
+  request(id: string): Request | undefined {
+    return this.#requests.get(id)
+  }
+
+  reservation(id: string): Reservation | undefined {
+    return this.#reservations.get(id)
+  }
+
+  book(poolId: number): Book | undefined {
+    return this.#books.get(poolId)
+  }
+
+  usage(userId: number): Usage | undefined {
+    return this.#usage.get(userId)
+  }
+
   vmsWhere(test: (vm: Vm) => boolean): Vm[] {
     return [...this.#vms.values()].filter(test)
   }
@@ -255,6 +359,34 @@ export class WorkingSet implements View {
     return undefined
   }
 
+  /** Takes the book of a pool, as it is when this batch begins; what the batch changes is applied to it. */
+  takeBook(poolId: number, book: Book): void {
+    this.#books.set(poolId, book)
+  }
+
+  /** Pools whose books this batch has. */
+  get bookedPools(): Iterable<number> {
+    return this.#books.keys()
+  }
+
+  /** Adds rows that were asked for later. What the batch has already stays as it is. */
+  addMore(rows: MoreRows): void {
+    for (const vm of rows.vms) if (!this.#vms.has(vm.id) && !this.goneVms.has(vm.id)) this.#putLoadedVm(vm)
+    for (const user of rows.users) if (!this.#users.has(user.id)) this.#putUser(user)
+    for (const usage of rows.usage) this.#usage.set(usage.userId, usage)
+  }
+
+  /** What the batch has changed until now of a pool's book. */
+  bookChange(poolId: number): BookChange {
+    return this.#bookChange(poolId, {
+      vms: [...this.changedVms.values()],
+      gone: [...this.goneVms],
+      requests: [...this.changedRequests.values()],
+      flows: [...this.changedFlows.values()],
+      reservations: [...this.changedReservations.values()],
+    })
+  }
+
   /** Applies what an accepted command changes. */
   apply(changes: Changes): void {
     if (changes.wipe) this.#wipe()
@@ -267,16 +399,24 @@ export class WorkingSet implements View {
     for (const token of changes.goneTokens ?? []) this.#removeToken(token)
     for (const answer of changes.goneAnswers ?? []) this.#removeAnswer(answer)
     for (const answer of changes.answers ?? []) this.#addAnswer(answer)
-    for (const pool of changes.pools ?? []) {
-      if (!this.#pools.has(pool.id)) this.newPoolIds.add(pool.id)
-      this.#putPool(pool)
-      this.changedPools.set(pool.id, pool)
-      this.countedPools.add(pool.id)
-      if (!this.#tallies.has(pool.id)) this.#tallies.set(pool.id, {})
-    }
-    for (const vm of changes.vms ?? []) this.#changeVm(vm)
+    for (const pool of changes.pools ?? []) this.#changePool(pool)
+    const leases = new Map((changes.leases ?? []).map((lease) => [leaseKey(lease), lease]))
+    for (const vm of changes.vms ?? []) this.#changeVm(vm, leases, changes.endedBy ?? 'checked_in')
     for (const vm of changes.gone ?? []) this.#removeVm(vm)
+    for (const lease of leases.values()) this.#changeLease(lease)
+    for (const request of changes.requests ?? []) this.#changeRequest(request)
+    for (const reservation of changes.reservations ?? []) this.#changeReservation(reservation)
+    for (const flow of changes.flows ?? []) {
+      this.changedFlows.set(`${flow.poolId} ${flow.userId}`, flow)
+      this.#touchPool(flow.poolId)
+    }
     for (const event of changes.events) this.events.push(event)
+    for (const [poolId, book] of this.#books) {
+      if (!touches(changes, poolId)) continue
+      const { vms = [], gone = [], requests = [], flows = [], reservations = [] } = changes
+      const change = { vms, gone: gone.map((vm) => vm.id), requests, flows, reservations }
+      book.apply(this.#bookChange(poolId, change), this.nowMs)
+    }
   }
 
   /** True when there is anything to save. */
@@ -287,7 +427,12 @@ export class WorkingSet implements View {
       this.changedTokens.size > 0 ||
       this.newAnswers.size > 0 ||
       this.goneAnswers.size > 0 ||
-      this.installationChanged
+      this.installationChanged ||
+      this.changedPools.size > 0 ||
+      this.changedLeases.size > 0 ||
+      this.changedRequests.size > 0 ||
+      this.changedReservations.size > 0 ||
+      this.changedFlows.size > 0
     )
   }
 
@@ -344,12 +489,44 @@ export class WorkingSet implements View {
     this.#poolsByName.set(pool.name, pool)
   }
 
-  #changeVm(vm: Vm): void {
+  #changePool(pool: Pool): void {
+    const before = this.#pools.get(pool.id)
+    if (before === undefined) this.newPoolIds.add(pool.id)
+    // Whatever a rule made of it: the version is counted here.
+    const version = before?.queue.version ?? this.nowMs * VERSIONS_PER_MS
+    const changed = { ...pool, queue: { ...pool.queue, version } }
+    this.#putPool(changed)
+    if (!this.#tallies.has(pool.id)) this.#tallies.set(pool.id, {})
+    this.changedPools.set(pool.id, changed)
+    this.#touchPool(pool.id)
+  }
+
+  /** The first time that a batch changes anything of a pool, its version grows. */
+  #touchPool(poolId: number): void {
+    if (this.countedPools.has(poolId)) return
+    this.countedPools.add(poolId)
+    const pool = this.#pools.get(poolId)
+    if (pool === undefined) throw new Error(`pool ${poolId} was not loaded`)
+    this.#putQueue(pool, { version: pool.queue.version + 1 })
+  }
+
+  #putQueue(pool: Pool, edit: Partial<Pool['queue']>): void {
+    const changed = { ...pool, queue: { ...pool.queue, ...edit } }
+    this.#putPool(changed)
+    if (this.changedPools.has(pool.id)) this.changedPools.set(pool.id, changed)
+  }
+
+  #putLoadedVm(vm: Vm): void {
+    this.loadedVms.set(vm.id, vm)
+    this.#vms.set(vm.id, vm)
+  }
+
+  #changeVm(vm: Vm, leases: Map<string, Lease>, endedBy: LeaseEnd): void {
     const before = this.#vms.get(vm.id)
     if (before !== undefined) this.#count(before, -1)
     else if (this.census !== null) this.census.vms++
     this.#count(vm, 1)
-    this.#trackLease(before, vm)
+    this.#trackLease(before, vm, leases, endedBy)
     if (vm.state === 'ready' && before?.state !== 'ready') this.#becameReady(vm)
     this.#vms.set(vm.id, vm)
     this.changedVms.set(vm.id, vm)
@@ -366,32 +543,75 @@ export class WorkingSet implements View {
   #count(vm: Vm, by: number): void {
     const tally = this.#tallies.get(vm.poolId)
     if (tally === undefined) throw new Error(`pool ${vm.poolId} of VM ${vm.id} was not loaded`)
-    countUp(tally, vm.type, vm.state, by)
-    this.countedPools.add(vm.poolId)
+    countUp(tally, vm.class, vm.state, by)
+    this.#touchPool(vm.poolId)
   }
 
-  #trackLease(before: Vm | undefined, vm: Vm): void {
-    if (before !== undefined && before.holderId !== null && before.leasedAtMs !== null) {
+  #trackLease(before: Vm | undefined, vm: Vm, leases: Map<string, Lease>, endedBy: LeaseEnd): void {
+    if (before !== undefined && before.holderId !== null) {
       const same = vm.holderId === before.holderId && vm.generation === before.generation
-      if (!same)
-        this.leases.push({
-          vmId: vm.id,
-          generation: before.generation,
-          poolId: vm.poolId,
-          userId: before.holderId,
-          fromMs: before.leasedAtMs,
-          endedAtMs: this.nowMs,
-        })
+      if (!same) {
+        const lease = this.#leases.get(vm.id)
+        if (lease === undefined) throw new Error(`the lease of VM ${vm.id} was not loaded`)
+        const last = leases.get(leaseKey(lease)) ?? lease
+        leases.delete(leaseKey(lease))
+        this.#changeLease({ ...last, endedAtMs: this.nowMs, endedBy, dueAtMs: null })
+      }
     }
-    if (vm.holderId !== null && vm.leasedAtMs !== null && vm.generation !== before?.generation)
-      this.leases.push({
-        vmId: vm.id,
-        generation: vm.generation,
-        poolId: vm.poolId,
-        userId: vm.holderId,
-        fromMs: vm.leasedAtMs,
-        endedAtMs: null,
-      })
+    if (vm.holderId !== null && vm.leasedAtMs !== null && vm.generation !== before?.generation) {
+      const key = leaseKey({ vmId: vm.id, generation: vm.generation })
+      const { id: vmId, generation, poolId, holderId: userId, leasedAtMs: fromMs } = vm
+      this.newLeases.add(key)
+      this.#changeLease(leases.get(key) ?? plainLease({ vmId, generation, poolId, userId, fromMs }))
+      leases.delete(key)
+    }
+  }
+
+  #changeLease(lease: Lease): void {
+    if (lease.endedAtMs === null) this.#leases.set(lease.vmId, lease)
+    else this.#leases.delete(lease.vmId)
+    this.changedLeases.set(leaseKey(lease), lease)
+    this.#touchPool(lease.poolId)
+  }
+
+  #changeRequest(request: Request): void {
+    const before = this.#requests.get(request.id)
+    if (before === undefined) this.newRequestIds.add(request.id)
+    this.#requests.set(request.id, request)
+    this.changedRequests.set(request.id, request)
+    this.#touchPool(request.poolId)
+    const by = Number(request.state === 'waiting') - Number(before?.state === 'waiting')
+    const pool = this.#pools.get(request.poolId)
+    if (by !== 0 && pool !== undefined) this.#putQueue(pool, { waiting: pool.queue.waiting + by })
+  }
+
+  #changeReservation(reservation: Reservation): void {
+    const before = this.#reservations.get(reservation.id)
+    if (before === undefined) this.newReservationIds.add(reservation.id)
+    this.#reservations.set(reservation.id, reservation)
+    this.changedReservations.set(reservation.id, reservation)
+    this.#touchPool(reservation.poolId)
+    const by = Number(stands(reservation)) - Number(before !== undefined && stands(before))
+    const pool = this.#pools.get(reservation.poolId)
+    if (by !== 0 && pool !== undefined) this.#putQueue(pool, { booked: pool.queue.booked + by })
+  }
+
+  #bookChange(
+    poolId: number,
+    changed: Omit<BookChange, 'pool' | 'tally' | 'vms'> & { vms: readonly Vm[] },
+  ): BookChange {
+    const pool = this.#pools.get(poolId)
+    if (pool === undefined) throw new Error(`pool ${poolId} was not loaded`)
+    const ofPool = (row: { poolId: number }) => row.poolId === poolId
+    return {
+      pool,
+      tally: this.tally(poolId),
+      vms: changed.vms.filter(ofPool).map((vm) => bookVmOf(vm, this.#leases.get(vm.id))),
+      gone: changed.gone,
+      requests: changed.requests.filter(ofPool),
+      flows: changed.flows.filter(ofPool),
+      reservations: changed.reservations.filter(ofPool),
+    }
   }
 
   #becameReady(vm: Vm): void {
@@ -409,14 +629,50 @@ export class WorkingSet implements View {
     for (const map of [this.#users, this.#usersByEmail, this.#pools, this.#poolsByName]) map.clear()
     for (const map of [this.#tokens, this.#answers, this.changedTokens, this.goneTokens]) map.clear()
     for (const map of [this.newAnswers, this.goneAnswers]) map.clear()
-    for (const map of [this.#tallies, this.#vms, this.#ready]) map.clear()
+    for (const map of [this.#tallies, this.#vms, this.#ready, this.#leases, this.#books]) map.clear()
+    for (const map of [this.#requests, this.#reservations, this.#usage]) map.clear()
     for (const map of [this.changedUsers, this.changedPools, this.changedVms, this.loadedVms]) map.clear()
     this.newTokenIds.clear()
     for (const set of [this.newUserIds, this.newPoolIds, this.countedPools, this.goneVms]) set.clear()
-    this.leases.length = 0
+    for (const map of [this.changedLeases, this.changedRequests, this.changedReservations]) map.clear()
+    for (const set of [this.newLeases, this.newRequestIds, this.newReservationIds]) set.clear()
+    this.changedFlows.clear()
     this.events.length = 0
     if (this.census !== null) this.census = { users: 0, vms: 0 }
   }
+}
+
+/**
+ * A new pool’s versions begin where no pool before it has been: ids are given again after a reset, and no server must take the
+ * book of the old pool for one of the new. No pool has so many batches in a millisecond.
+ */
+const VERSIONS_PER_MS = 1_000
+
+/** How a lease is named: machine and generation. */
+export function leaseKey({ vmId, generation }: Pick<Lease, 'vmId' | 'generation'>): string {
+  return `${vmId} ${generation}`
+}
+
+function stands({ state }: Reservation): boolean {
+  return state === 'confirmed' || state === 'active'
+}
+
+function touches(changes: Changes, poolId: number): boolean {
+  const ofPool = (row: { poolId: number }) => row.poolId === poolId
+  const { vms, gone, requests, flows, reservations, pools } = changes
+  return (
+    [vms, gone, requests, flows, reservations].some((rows) => rows?.some(ofPool)) ||
+    pools?.some(({ id }) => id === poolId) === true
+  )
+}
+
+function bookVmOf(vm: Vm, lease: Lease | undefined): BookVm {
+  const { id, class: vmClass, state, freeAtMs, holderId } = vm
+  const soft =
+    lease === undefined || lease.softGraceSeconds === null || lease.endsAtMs !== null
+      ? null
+      : { graceSeconds: lease.softGraceSeconds, fromMs: lease.fromMs }
+  return { id, class: vmClass, state, freeAtMs, holderId, soft }
 }
 
 function readyKey(poolId: number, type: VmType | null): string {

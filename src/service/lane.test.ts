@@ -59,6 +59,7 @@ class ProbeStore implements Store {
     const batch = await this.inner.begin(needs)
     return {
       rows: this.given(batch.rows),
+      more: (more) => batch.more(more),
       commit: async (set) => {
         this.told.push('commit')
         try {

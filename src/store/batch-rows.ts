@@ -4,14 +4,20 @@
  */
 import type { NewEvent } from '../domain/event.ts'
 import type { Tally } from '../domain/pool.ts'
-import type { VmState } from '../domain/vm.ts'
+import type { Vm, VmState } from '../domain/vm.ts'
 import type { VmType } from '../domain/vm-type.ts'
-import type { LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
+import type { LoadedRows, MoreNeeds, MoreRows, Needs, Usage, WorkingSet } from '../domain/working-set.ts'
+import { type FoundBook, loadedBook } from './book.ts'
+import { leaseOf, leaseTuple } from './lease.ts'
+import { flowTuple, requestOf, requestTuple } from './request.ts'
+import { reservationOf, reservationTuple } from './reservation.ts'
 import {
   answerOf,
   installationOf,
+  policyText,
   poolOf,
   type Tables,
+  type Tuple,
   tokenOf,
   userOf,
   type VmTuple,
@@ -43,6 +49,15 @@ export interface WantedRows {
   /** Pool, state, how many. */
   readonly due: readonly (readonly [number, VmState, number])[]
   readonly heldBy: readonly (readonly [number, number])[]
+  /** Pool, how many. */
+  readonly dueLeases: readonly (readonly [number, number])[]
+  readonly dueRequests: readonly (readonly [number, number])[]
+  readonly requestIds: readonly string[]
+  readonly reservationIds: readonly string[]
+  /** Names of pools. */
+  readonly books: readonly string[]
+  /** Pool, version. */
+  readonly bookVersions: readonly (readonly [number, number])[]
   readonly standing: number
   readonly census: boolean
   readonly nowMs: number
@@ -73,6 +88,12 @@ export function wantedRows(needs: Needs, nowMs: number): WantedRows {
       [...states].map(([state, rowsMax]) => [poolId, state, rowsMax] as const),
     ),
     heldBy: [...needs.heldBy],
+    dueLeases: [...needs.dueLeases],
+    dueRequests: [...needs.dueRequests],
+    requestIds: [...needs.requestIds],
+    reservationIds: [...needs.reservationIds],
+    books: [...needs.books],
+    bookVersions: [...needs.bookVersions],
     standing: needs.standing,
     census: needs.census,
     nowMs,
@@ -88,6 +109,10 @@ export interface FoundRows {
   readonly answers: readonly Tables['answer'][]
   readonly pools: readonly Tables['pool'][]
   readonly vms: readonly VmTuple[]
+  readonly leases: readonly Tuple[]
+  readonly requests: readonly Tuple[]
+  readonly reservations: readonly Tuple[]
+  readonly books: readonly FoundBook[]
   readonly ready: readonly { poolId: number; type: VmType | null; vmIds: readonly number[] }[]
   readonly census: { readonly users: number; readonly vms: number } | null
 }
@@ -101,10 +126,49 @@ export function loadedRows(found: FoundRows): LoadedRows {
     answers: found.answers.map(answerOf),
     pools: found.pools.map(poolOf),
     vms: found.vms.map(vmOf),
+    leases: found.leases.map(leaseOf),
+    requests: found.requests.map(requestOf),
+    reservations: found.reservations.map(reservationOf),
+    books: found.books.map(loadedBook),
     ready: found.ready,
     census: found.census,
   }
 }
+
+/** Rows that a batch asked for later. Ready machines are those of a class with the lowest ids, more than were asked for. */
+export interface FoundMore {
+  readonly books: readonly FoundBook[]
+  readonly ready: readonly (readonly VmTuple[])[]
+  readonly users: readonly Tables['user'][]
+  readonly usage: readonly Usage[]
+}
+
+/** `MoreNeeds` with as many more ready machines of each class as the batch has already. */
+export function wantedMore(needs: MoreNeeds, had: readonly Vm[]): MoreNeeds {
+  return {
+    ...needs,
+    ready: needs.ready.map(([poolId, vmClass, count]) => {
+      const alike = had.filter((vm) => vm.poolId === poolId && vm.class === vmClass && vm.state === 'ready')
+      return [poolId, vmClass, count + alike.length] as const
+    }),
+  }
+}
+
+/** What was found, without the machines that the batch has and those beyond what it asked for. */
+export function moreRows(found: FoundMore, needs: MoreNeeds, had: readonly Vm[]): MoreRows {
+  const known = new Set(had.map(({ id }) => id))
+  return {
+    books: found.books.map(loadedBook),
+    vms: found.ready.flatMap((rows, i) => {
+      const fresh = rows.filter((row) => !known.has(row[0] as number))
+      return fresh.slice(0, needs.ready[i]?.[2] ?? 0).map(vmOf)
+    }),
+    users: found.users.map(userOf),
+    usage: found.usage,
+  }
+}
+
+export type CountedPool = Pick<Tables['pool'], 'id' | 'tally' | 'queue'>
 
 /** What a batch changed. */
 export interface ChangedRows {
@@ -120,12 +184,18 @@ export interface ChangedRows {
   readonly goneAnswers: readonly (readonly [number, string])[]
   readonly newPools: readonly Tables['pool'][]
   readonly pools: readonly Tables['pool'][]
+  /** Pools of which nothing changed but what is counted in them. */
+  readonly counted: readonly CountedPool[]
   readonly newVms: readonly VmTuple[]
   /** Each with the state and generation it was loaded with. */
   readonly vms: readonly (readonly [VmTuple, VmState, number])[]
   readonly goneVmIds: readonly number[]
-  /** vm, generation, pool, user, from, ended. */
-  readonly leases: readonly (readonly [number, number, number, number, number, number | null])[]
+  readonly newLeases: readonly Tuple[]
+  readonly leases: readonly Tuple[]
+  /** New ones and changed ones. */
+  readonly requests: readonly Tuple[]
+  readonly flows: readonly Tuple[]
+  readonly reservations: readonly Tuple[]
   /** type, actor, pool, vm, user, request, data. */
   readonly events: readonly (readonly (string | number | null)[])[]
   readonly nowMs: number
@@ -140,11 +210,10 @@ export function changedRows(set: WorkingSet): ChangedRows {
     else vms.push([vmTuple(vm), loaded.state, loaded.generation])
   }
   const users = [...set.changedUsers.values()]
+  const leases = [...set.changedLeases]
   const tokens = [...set.changedTokens.values()]
-  const changedPools = new Set([...set.changedPools.keys(), ...set.countedPools])
-  const pools = [...changedPools].flatMap((id) => set.pool(id) ?? [])
   const { installation } = set
-  const rowsOfPools = pools.map((pool) => poolRow(pool, set.tally(pool.id)))
+  const rowsOfPools = [...set.changedPools.values()].map((pool) => poolRow(pool, set.tally(pool.id)))
   return {
     wiped: set.wiped,
     installation: set.installationChanged
@@ -167,20 +236,42 @@ export function changedRows(set: WorkingSet): ChangedRows {
     goneAnswers: [...set.goneAnswers.values()].map(({ userId, key }) => [userId, key]),
     newPools: rowsOfPools.filter((row) => set.newPoolIds.has(row.id)),
     pools: rowsOfPools.filter((row) => !set.newPoolIds.has(row.id)),
+    counted: [...set.countedPools]
+      .filter((id) => !set.changedPools.has(id))
+      .flatMap((id) => counted(set, id)),
     newVms,
     vms,
     goneVmIds: [...set.goneVms],
-    leases: set.leases.map((lease) => [
-      lease.vmId,
-      lease.generation,
-      lease.poolId,
-      lease.userId,
-      lease.fromMs,
-      lease.endedAtMs,
-    ]),
+    newLeases: leases.filter(([key]) => set.newLeases.has(key)).map(([, lease]) => leaseTuple(lease)),
+    leases: leases.filter(([key]) => !set.newLeases.has(key)).map(([, lease]) => leaseTuple(lease)),
+    requests: [...set.changedRequests.values()].map(requestTuple),
+    flows: [...set.changedFlows.values()].map(flowTuple),
+    reservations: [...set.changedReservations.values()].map(reservationTuple),
     events: set.events.map(eventTuple),
     nowMs: set.nowMs,
   }
+}
+
+function counted(set: WorkingSet, id: number): CountedPool[] {
+  const pool = set.pool(id)
+  if (pool === undefined) return []
+  return [{ id, tally: JSON.stringify(set.tally(id)), queue: JSON.stringify(pool.queue) }]
+}
+
+export interface ChangedBook {
+  readonly poolId: number
+  /** The pool’s version after the batch. */
+  readonly version: number
+  readonly change: string
+}
+
+/** What the batch changed of each pool whose book it has. */
+export function changedBooks(set: WorkingSet): ChangedBook[] {
+  return [...set.bookedPools].flatMap((poolId) => {
+    const pool = set.pool(poolId)
+    if (pool === undefined || !set.countedPools.has(poolId)) return []
+    return [{ poolId, version: pool.queue.version, change: JSON.stringify(set.bookChange(poolId)) }]
+  })
 }
 
 function eventTuple(event: NewEvent): (string | number | null)[] {
@@ -205,6 +296,7 @@ function userRow(user: ReturnType<typeof userOf>): Tables['user'] {
     credential_version: user.credentialVersion,
     state: user.state,
     created_at_ms: user.createdAtMs,
+    quota: user.quota === null ? null : JSON.stringify(user.quota),
   }
 }
 
@@ -245,5 +337,7 @@ function poolRow(pool: ReturnType<typeof poolOf>['pool'], tally: Tally): Tables[
     provider: pool.provider,
     tally: JSON.stringify(tally),
     created_at_ms: pool.createdAtMs,
+    policy: policyText(pool),
+    queue: JSON.stringify(pool.queue),
   }
 }

@@ -4,12 +4,24 @@
  * rules: which changes are legal was decided before `commit` is called.
  */
 import type { Event } from '../domain/event.ts'
+import type { Lease } from '../domain/lease.ts'
 import type { Pool, PoolStats } from '../domain/pool.ts'
+import type { Request, RequestState } from '../domain/request.ts'
+import type { Reservation, ReservationState } from '../domain/reservation.ts'
 import type { Token } from '../domain/token.ts'
 import type { User } from '../domain/user.ts'
-import type { PowerState, VmState } from '../domain/vm.ts'
+import type { PowerState, Vm, VmState } from '../domain/vm.ts'
+import type { ClassKey } from '../domain/vm-class.ts'
 import type { VmType } from '../domain/vm-type.ts'
-import type { Installation, LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
+import type {
+  Installation,
+  LoadedRows,
+  MoreNeeds,
+  MoreRows,
+  Needs,
+  Usage,
+  WorkingSet,
+} from '../domain/working-set.ts'
 
 export interface Store {
   /**
@@ -26,6 +38,11 @@ export interface Store {
 
 export interface Batch {
   readonly rows: LoadedRows
+  /**
+   * Loads what the batch needs beside, once its commands were decided; before it is committed. Books are those of pools that it
+   * holds. Throws as `begin` does, and the batch has ended then.
+   */
+  more(needs: MoreNeeds): Promise<MoreRows>
   /**
    * Saves what changed in the working set, with its events, and returns once it is durable. Each changed machine is guarded
    * by the state and generation it was loaded with; a mismatch is a bug and aborts the batch with an exception. Throws
@@ -106,6 +123,51 @@ export interface Slice {
   readonly rowsMax: number
 }
 
+/** Where a list whose rows have text ids goes on: ids behind `after` ('': from the start). */
+export interface TextSlice {
+  readonly after: string
+  readonly rowsMax: number
+}
+
+/** Which leases a list shows: those that run, by machine; or those that ended: of a user, by their end, else by machine and generation. */
+export interface LeaseFilter {
+  readonly running: boolean
+  readonly userId?: number
+  readonly poolId?: number
+}
+
+/** Where a list of leases goes on: behind this lease, the last of the slice before. */
+export interface LeaseSlice {
+  readonly after: Pick<Lease, 'vmId' | 'generation' | 'endedAtMs'> | null
+  readonly rowsMax: number
+}
+
+export interface RequestFilter {
+  readonly userId?: number
+  readonly poolId?: number
+  readonly state?: RequestState
+}
+
+export interface ReservationFilter {
+  readonly userId?: number
+  readonly poolId?: number
+  readonly seriesId?: string
+  readonly state?: ReservationState
+  /** Those whose window ends after this. */
+  readonly fromMs?: number
+  /** Those whose window begins before this. */
+  readonly toMs?: number
+}
+
+/** Which machines of a pool a list shows, in whatever state they are unless one is named. */
+export interface VmOfPoolFilter {
+  readonly class?: ClassKey
+  readonly type?: VmType
+  readonly state?: VmState
+  /** A label that they have, as it stands in a class: `name=value`. */
+  readonly label?: string
+}
+
 export interface Holding {
   readonly vm: VmListing
   readonly holder: User
@@ -136,6 +198,20 @@ export interface Reads {
   holderOf(pool: string, vmId: number): Promise<Holding | null>
   /** When the next machine of `state` in a pool is due for a worker; null: none will be. */
   nextDueAtMs(poolId: number, state: VmState): Promise<number | null>
+  /** A machine as it is, in whatever state. */
+  vmById(id: number): Promise<Vm | null>
+  /** Machines of a pool by ascending id. */
+  vmsOfPool(poolId: number, filter: VmOfPoolFilter, slice: Slice): Promise<Vm[]>
+  lease(vmId: number, generation: number): Promise<Lease | null>
+  leases(filter: LeaseFilter, slice: LeaseSlice): Promise<Lease[]>
+  request(id: string): Promise<Request | null>
+  requests(filter: RequestFilter, slice: TextSlice): Promise<Request[]>
+  reservation(id: string): Promise<Reservation | null>
+  reservations(filter: ReservationFilter, slice: TextSlice): Promise<Reservation[]>
+  /** When time alone gives a worker something to do with a pool’s leases, waiting requests and reservations; null: never. */
+  nextTickAtMs(poolId: number): Promise<number | null>
+  /** What a user holds, waits for, and has used in the seven days before `nowMs`. */
+  usage(userId: number, nowMs: number): Promise<Usage>
   installation(): Promise<Installation>
   /** Events after a cursor, in order. An event that commits late is never passed: it has a higher id than any that was read. */
   events(slice: Slice): Promise<Event[]>

@@ -2,78 +2,14 @@
  * Every question that `Reads` answers, written once for all databases and compiled once at the start: a statement is a text
  * with named places for its arguments. Compiling a query for each call would cost more than running it.
  */
-import {
-  type Compilable,
-  DummyDriver,
-  Kysely,
-  PostgresAdapter,
-  PostgresIntrospector,
-  PostgresQueryCompiler,
-  SqliteAdapter,
-  SqliteIntrospector,
-  SqliteQueryCompiler,
-  sql,
-} from 'kysely'
+import { sql } from 'kysely'
 import { ACCOUNT_EVENTS } from '../domain/event.ts'
 import type { VmState } from '../domain/vm.ts'
 import type { VmType } from '../domain/vm-type.ts'
+import { allocationStatements } from './allocation-statements.ts'
 import type { VmFilter } from './port.ts'
-import type { Tables, VmListingRow, VmTuple } from './tables.ts'
-
-export type Dialect = 'sqlite' | 'postgres'
-
-/** A compiled statement: its text, and the names of its arguments in the order of their places. */
-export interface Statement<Row> {
-  readonly sql: string
-  readonly argumentNames: readonly string[]
-  /** True: rows come as lists of their columns, which is cheaper to make and to read than objects. */
-  readonly asTuples: boolean
-  /** Only for types: what a row looks like. */
-  readonly row?: Row
-}
-
-/** A place in a statement that is filled in at each call. */
-class Place {
-  readonly name: string
-  constructor(name: string) {
-    this.name = name
-  }
-}
-
-// The query builder wants a value of the column's type; a place stands for one until the call.
-function place<T = number>(name: string): T {
-  return new Place(name) as T
-}
-
-function compilerFor(dialect: Dialect): Kysely<Tables> {
-  return new Kysely<Tables>({
-    dialect: {
-      createAdapter: () => (dialect === 'sqlite' ? new SqliteAdapter() : new PostgresAdapter()),
-      createDriver: () => new DummyDriver(),
-      createIntrospector: (db) =>
-        dialect === 'sqlite' ? new SqliteIntrospector(db) : new PostgresIntrospector(db),
-      createQueryCompiler: () =>
-        dialect === 'sqlite' ? new SqliteQueryCompiler() : new PostgresQueryCompiler(),
-    },
-  })
-}
-
-function statement<Row>(query: Compilable<Row>): Statement<Row> {
-  return { ...compiledOf(query), asTuples: false }
-}
-
-function listingStatement(query: Compilable<VmListingRow>): Statement<VmTuple> {
-  return { ...compiledOf(query), asTuples: true }
-}
-
-function compiledOf(query: Compilable<unknown>): Pick<Statement<never>, 'sql' | 'argumentNames'> {
-  const compiled = query.compile()
-  const argumentNames = compiled.parameters.map((parameter) => {
-    if (!(parameter instanceof Place)) throw new Error(`a literal in a read statement: ${compiled.sql}`)
-    return parameter.name
-  })
-  return { sql: compiled.sql, argumentNames }
-}
+import { compilerFor, type Dialect, place, type Statement, statement, tupleStatement } from './statement.ts'
+import type { VmTuple } from './tables.ts'
 
 /** All read statements in `dialect`. */
 export function readStatements(dialect: Dialect) {
@@ -113,16 +49,16 @@ export function readStatements(dialect: Dialect) {
   const held = alsoOfPool.where('holder.state', '=', sql.lit('active'))
 
   const vms: Record<VmFilter['by'], Statement<VmTuple>> = {
-    all: listingStatement(slice),
-    type: listingStatement(slice.where('vm.type', '=', place<VmType>('type'))),
-    running: listingStatement(slice.where('vm.power', '=', sql.lit('running'))),
-    stopped: listingStatement(slice.where('vm.power', '=', sql.lit('stopped'))),
-    ready: listingStatement(slice.where('vm.state', '=', sql.lit('ready'))),
+    all: tupleStatement(slice),
+    type: tupleStatement(slice.where('vm.type', '=', place<VmType>('type'))),
+    running: tupleStatement(slice.where('vm.power', '=', sql.lit('running'))),
+    stopped: tupleStatement(slice.where('vm.power', '=', sql.lit('stopped'))),
+    ready: tupleStatement(slice.where('vm.state', '=', sql.lit('ready'))),
     // In the words of the partial index vm_aside, so that it is used.
-    aside: listingStatement(
+    aside: tupleStatement(
       slice.where('vm.state', '<>', sql.lit('ready')).where('vm.state', '<>', sql.lit('leased')),
     ),
-    holder: listingStatement(sliced(alsoOfPool).where('vm.holder_id', '=', holderId)),
+    holder: tupleStatement(sliced(alsoOfPool).where('vm.holder_id', '=', holderId)),
   }
 
   return {
@@ -146,12 +82,12 @@ export function readStatements(dialect: Dialect) {
     pool: statement(pools.where('id', '=', place('id'))),
     poolNamed: statement(pools.where('name', '=', place<string>('name'))),
     pools: statement(pools.orderBy('id')),
-    vm: listingStatement(alsoOfPool.where('vm.id', '=', place('id'))),
+    vm: tupleStatement(alsoOfPool.where('vm.id', '=', place('id'))),
     vms,
-    heldByUser: listingStatement(
+    heldByUser: tupleStatement(
       held.where('vm.holder_id', '=', place('userId')).orderBy('vm.id').limit(sql.lit(1)),
     ),
-    holderOf: listingStatement(held.where('vm.id', '=', place('id'))),
+    holderOf: tupleStatement(held.where('vm.id', '=', place('id'))),
     nextDueAtMs: statement(
       db
         .selectFrom('vm')
@@ -186,6 +122,7 @@ export function readStatements(dialect: Dialect) {
         .limit(place('rowsMax')),
     ),
     lastEventId: statement(db.selectFrom('event').select('id').orderBy('id', 'desc').limit(sql.lit(1))),
+    ...allocationStatements(dialect),
   }
 }
 

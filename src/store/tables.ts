@@ -4,18 +4,25 @@
  */
 import type { Answer } from '../domain/answer.ts'
 import type { Event, EventType } from '../domain/event.ts'
+import type { LeaseEnd } from '../domain/lease.ts'
 import {
   countByType,
   DEFAULT_POLICY,
   EMPTY_QUEUE,
   type Pool,
+  type PoolPolicy,
   poolStats,
+  type QueueState,
   type Tally,
   type TypeMix,
 } from '../domain/pool.ts'
+import type { Quota } from '../domain/quota.ts'
+import type { Priority, RequestState } from '../domain/request.ts'
+import type { ReservationState } from '../domain/reservation.ts'
 import type { Token } from '../domain/token.ts'
 import type { Role, User } from '../domain/user.ts'
 import { type PowerState, VM_STATES, type Vm, type VmState } from '../domain/vm.ts'
+import type { ClassKey } from '../domain/vm-class.ts'
 import { VM_TYPE_NAMES, type VmType, type VmTypeSpec } from '../domain/vm-type.ts'
 import type { Installation, ResetRecord } from '../domain/working-set.ts'
 import type { PoolReading, VmListing } from './port.ts'
@@ -40,6 +47,7 @@ export interface Tables {
     credential_version: number
     state: User['state']
     created_at_ms: number
+    quota: string | null
   }
   token: {
     id: string
@@ -71,6 +79,9 @@ export interface Tables {
     provider: string
     tally: string
     created_at_ms: number
+    /** All policies that have no column of their own. */
+    policy: string
+    queue: string
   }
   vm: {
     id: number
@@ -89,6 +100,8 @@ export interface Tables {
     attempts: number
     failure: string | null
     created_at_ms: number
+    class: ClassKey
+    free_at_ms: number | null
   }
   lease: {
     vm_id: number
@@ -97,6 +110,63 @@ export interface Tables {
     user_id: number
     from_ms: number
     ended_at_ms: number | null
+    ends_at_ms: number | null
+    ended_by: LeaseEnd | null
+    request_id: string | null
+    reservation_id: string | null
+    soft_grace_seconds: number | null
+    heartbeat_seconds: number | null
+    beat_by_ms: number | null
+    due_at_ms: number | null
+    /** 1: true. */
+    warned: number
+    charged_minutes: number
+    weight: number
+    purpose: string | null
+    labels: string | null
+    shared_with: string | null
+  }
+  request: {
+    id: string
+    pool_id: number
+    user_id: number
+    seq: number
+    wish: string
+    terms: string
+    priority: Priority
+    state: RequestState
+    created_at_ms: number
+    until_ms: number | null
+    ended_at_ms: number | null
+    due: number | null
+    parked: number
+    collect_since_ms: number | null
+    reservation_id: string | null
+    leases: string
+  }
+  flow: {
+    pool_id: number
+    user_id: number
+    tag: number
+  }
+  reservation: {
+    id: string
+    pool_id: number
+    user_id: number
+    wish: string
+    from_ms: number
+    to_ms: number
+    pinned: string
+    state: ReservationState
+    at_risk: number
+    missing: number
+    confirmed_seq: number
+    no_show_seconds: number | null
+    claimed: number
+    series_id: string | null
+    purpose: string | null
+    labels: string
+    created_at_ms: number
   }
   event: {
     id: number
@@ -111,6 +181,11 @@ export interface Tables {
   }
 }
 
+export type ColumnType = 'integer' | 'real' | 'text'
+
+/** The columns of a table in the order in which they stand in a row that is a list. */
+export type ColumnTypes<Row> = { readonly [C in keyof Row]-?: ColumnType }
+
 export function userOf(row: Tables['user']): User {
   return {
     id: row.id,
@@ -119,6 +194,7 @@ export function userOf(row: Tables['user']): User {
     role: row.role,
     passwordHash: row.password_hash,
     credentialVersion: row.credential_version,
+    quota: row.quota === null ? null : (JSON.parse(row.quota) as Quota),
     state: row.state,
     createdAtMs: row.created_at_ms,
   }
@@ -157,8 +233,8 @@ export function poolOf(row: Tables['pool']): { pool: Pool; tally: Tally } {
       id: row.id,
       name: row.name,
       target: row.target,
-      ...DEFAULT_POLICY,
-      queue: EMPTY_QUEUE,
+      ...policyOf(row.policy),
+      queue: { ...EMPTY_QUEUE, ...(JSON.parse(row.queue) as Partial<QueueState>) },
       typeMix: JSON.parse(row.type_mix) as TypeMix,
       cleaning: row.cleaning,
       provider: row.provider,
@@ -166,6 +242,27 @@ export function poolOf(row: Tables['pool']): { pool: Pool; tally: Tally } {
     },
     tally: JSON.parse(row.tally) as Tally,
   }
+}
+
+const policies = new Map<string, PoolPolicy>()
+const POLICIES_MAX = 1_000
+
+/** Policies change seldom, and are read with each batch. What a text does not say is as in a pool of which nothing was said. */
+function policyOf(text: string): PoolPolicy {
+  const known = policies.get(text)
+  if (known !== undefined) return known
+  const policy = { ...DEFAULT_POLICY, ...(JSON.parse(text) as Partial<PoolPolicy>) }
+  if (policies.size >= POLICIES_MAX) policies.clear()
+  policies.set(text, policy)
+  return policy
+}
+
+/** The text of all policies that have no column of their own. */
+export function policyText(pool: Pool): string {
+  const policy: Partial<Record<keyof PoolPolicy, unknown>> = {}
+  for (const name of Object.keys(DEFAULT_POLICY) as (keyof PoolPolicy)[])
+    if (name !== 'typeMix' && name !== 'cleaning' && name !== 'provider') policy[name] = pool[name]
+  return JSON.stringify(policy)
 }
 
 export function poolReadingOf(row: Tables['pool']): PoolReading {
@@ -196,10 +293,15 @@ export const VM_COLUMNS = [
   'attempts',
   'failure',
   'created_at_ms',
+  'class',
+  'free_at_ms',
 ] as const satisfies readonly (keyof Tables['vm'])[]
 
-/** A machine's row as a list of its columns: how rows travel between threads, cheaper than objects. */
-export type VmTuple = readonly (string | number | null)[]
+/** A row as a list of its columns: how rows travel between threads, cheaper than objects. */
+export type Tuple = readonly (string | number | null)[]
+
+/** A machine's row. */
+export type VmTuple = Tuple
 
 export function vmOf(row: VmTuple): Vm {
   return {
@@ -207,14 +309,14 @@ export function vmOf(row: VmTuple): Vm {
     poolId: row[1] as number,
     name: row[2] as string,
     type: row[3] as VmType,
-    class: row[3] as string,
-    freeAtMs: null,
+    class: row[16] as ClassKey,
     address: row[4] as string,
     power: row[5] as PowerState,
     state: row[6] as VmState,
     generation: row[7] as number,
     holderId: row[8] as number | null,
     leasedAtMs: row[9] as number | null,
+    freeAtMs: row[17] as number | null,
     dueAtMs: row[10] as number | null,
     claim: row[11] as number,
     busyUntilMs: row[12] as number | null,
@@ -242,6 +344,8 @@ export function vmTuple(vm: Vm): VmTuple {
     vm.attempts,
     vm.failure,
     vm.createdAtMs,
+    vm.class,
+    vm.freeAtMs,
   ]
 }
 

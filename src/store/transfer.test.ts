@@ -15,21 +15,100 @@ import {
 const ROWS: Record<TransferTable, TransferRow[]> = {
   installation: [[1, 'open', 3, 4, 2, null, '{"small":{"vcpu":2,"memoryMb":8192}}']],
   user: [
-    [1, 'Ada "the first"\nLovelace', 'ada@example.org', 'admin', '$argon2id$ada', 1, 'active', 5],
-    [2, 'Bob ü 🚀 \u2028', 'ada@example.org', 'user', '$argon2id$bob', 3, 'gone', 6],
+    [1, 'Ada "the first"\nLovelace', 'ada@example.org', 'admin', '$argon2id$ada', 1, 'active', 5, null],
+    [2, 'Bob ü 🚀 \u2028', 'ada@example.org', 'user', '$argon2id$bob', 3, 'gone', 6, '{"machinesMax":2}'],
+  ],
+  pool: [
+    [
+      ...[
+        1,
+        'default',
+        2,
+        '{"small":1}',
+        'manual',
+        'simulated',
+        '{"small":{"ready":1},"small,os=x":{"leased":1}}',
+        7,
+      ],
+      ...['{"warnSeconds":60}', '{"v":1.5,"waiting":1,"booked":1}'],
+    ],
   ],
   token: [
     ['tok_01', 1, 'laptop', 'aa11', 1, 7, null, 8, null, null],
     ['tok_02', 2, 'ci', 'bb22', 3, 7, 9, null, 8, 'read'],
   ],
-  pool: [[1, 'default', 2, '{"small":1}', 'manual', 'simulated', '{"small":{"ready":1,"leased":1}}', 7]],
   vm: [
-    [1, 1, 'vm-1', 'small', '10.0.0.1', 'running', 'ready', 0, null, null, null, 0, null, 0, null, 8],
-    [3, 1, 'vm-3', 'small', '', 'stopped', 'leased', 2, 1, 9, null, 7, 10, 1, 'no', 8],
+    [
+      1,
+      1,
+      'vm-1',
+      'small',
+      '10.0.0.1',
+      'running',
+      'ready',
+      0,
+      null,
+      null,
+      null,
+      0,
+      null,
+      0,
+      null,
+      8,
+      'small',
+      null,
+    ],
+    [3, 1, 'vm-3', 'small', '', 'stopped', 'leased', 2, 1, 9, null, 7, 10, 1, 'no', 8, 'small,os=x', 90],
   ],
   lease: [
-    [3, 1, 1, 2, 8, 9],
-    [3, 2, 1, 1, 9, null],
+    [
+      3,
+      1,
+      1,
+      2,
+      8,
+      9,
+      90,
+      'expired',
+      'req_1',
+      null,
+      null,
+      30,
+      60,
+      null,
+      1,
+      1.5,
+      2,
+      'a run',
+      '{"ci":"7"}',
+      '[1]',
+    ],
+    [3, 2, 1, 1, 9, null, null, null, null, 'res_1', 300, null, null, null, 0, 0, 1, null, null, null],
+  ],
+  request: [
+    [
+      'req_1',
+      1,
+      2,
+      1,
+      '[]',
+      '{}',
+      'high',
+      'granted',
+      8,
+      80,
+      8,
+      null,
+      0,
+      null,
+      null,
+      '[{"vmId":3,"generation":1}]',
+    ],
+    ['req_2', 1, 2, 2, '[]', '{}', 'normal', 'waiting', 9, null, null, 40, 1, 9, 'res_1', '[]'],
+  ],
+  flow: [[1, 2, 30.25]],
+  reservation: [
+    ['res_1', 1, 1, '[]', 100, 200, '[["small",1]]', 'active', 1, 1, 3, 60, 1, 'ser_1', 'a course', '{}', 9],
   ],
   event: [
     [1, 5, 'user.created', null, null, null, 1, 'req-1', null],
@@ -113,7 +192,7 @@ describe('an export', () => {
     assert.deepEqual(tables, [...TRANSFER_TABLES])
     assert.match(
       lines.at(-1) ?? '',
-      /^{"end":true,"rows":{"installation":1,"user":2,"token":2,"pool":1,"vm":2,"lease":2,"event":2},"sha256":"[0-9a-f]{64}"}$/,
+      /^{"end":true,"rows":{"installation":1,"user":2,"token":2,"pool":1,"vm":2,"lease":2,"request":2,"flow":1,"reservation":1,"event":2},"sha256":"[0-9a-f]{64}"}$/,
     )
   })
 
@@ -180,8 +259,8 @@ describe('an export that is damaged is refused', () => {
       /says that vm has 3 rows, and there are 2/,
     ],
     ['a count that is missing', (end: string) => end.replace('"vm":2,', ''), /says that vm has missing rows/],
-    ['something behind it', (end: string) => `${end}\n[1]`, /^line 22 .*behind the end/],
-    ['a second end behind it', (end: string) => `${end}\n${end}`, /^line 22 .*behind the end/],
+    ['something behind it', (end: string) => `${end}\n[1]`, /^line 29 .*behind the end/],
+    ['a second end behind it', (end: string) => `${end}\n${end}`, /^line 29 .*behind the end/],
   ] as const)
     it(`with an end that has ${what}`, async () => {
       const lines = (await exported()).trimEnd().split('\n')
@@ -192,7 +271,18 @@ describe('an export that is damaged is refused', () => {
 
 describe('an export whose lines are wrong is refused, even with a right end', () => {
   const HEADER = 0
-  const AT = { installation: 1, user: 3, token: 6, pool: 9, vm: 11, lease: 14, event: 17 }
+  const AT = {
+    installation: 1,
+    user: 3,
+    token: 6,
+    pool: 9,
+    vm: 11,
+    lease: 14,
+    request: 17,
+    flow: 20,
+    reservation: 22,
+    event: 24,
+  }
 
   it('is not refused when nothing is', async () => {
     assert.deepEqual(await read(resealed(await exported(), () => {})), ROWS)
@@ -209,6 +299,7 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
       '"version":3',
       /newer Berth \(format 3, this program knows 2\)/,
     ],
+    ['an older format', HEADER, '"version":2', '"version":1', /version is 1, and this program reads 2/],
     ['no version', HEADER, '"version":2,', '', /version is missing/],
     ['no time', HEADER, '1000', '"now"', /exportedAtMs is "now", no whole number/],
     ['another origin', HEADER, 'sqlite', 'mysql', /from is "mysql"/],
@@ -232,8 +323,14 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
     ],
     ['no columns', AT.user, /"columns".*]/, '"columns":7', /user: its columns are not named/],
     ['neither row nor table', AT.user, /^.*$/, '7', /^line 4 .*: it is no row, no table and no end$/],
-    ['a short row', AT.user + 1, ',5]', ']', /^line 5 .*: a row of user has 8 values, and this one 7$/],
-    ['a long row', AT.user + 1, ',5]', ',5,5]', /and this one 9$/],
+    [
+      'a short row',
+      AT.user + 1,
+      ',5,null]',
+      ',5]',
+      /^line 5 .*: a row of user has 9 values, and this one 8$/,
+    ],
+    ['a long row', AT.user + 1, ',5,null]', ',5,5,5]', /and this one 10$/],
     [
       'a text for a number',
       AT.vm + 1,
@@ -245,8 +342,8 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
     [
       'a number beyond 2^53',
       AT.vm + 1,
-      ',8]',
-      ',9007199254740993]',
+      ',8,"small"',
+      ',9007199254740993,"small"',
       /vm\.created_at_ms is .*no whole number/,
     ],
     ['a number for a text', AT.vm + 1, '"vm-1"', '1', /vm\.name is 1, no text/],
@@ -307,6 +404,67 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
     ],
     ['a holder who is nobody', AT.vm + 2, '"leased",2,1', '"leased",2,9', /vm\.holder_id 9 is no user’s/],
     ['a lease of nobody', AT.lease + 1, '[3,1,1,2,', '[3,1,1,9,', /lease\.user_id 9 is no user’s/],
+    ['a flag that is neither', AT.lease + 1, 'null,1,1.5', 'null,2,1.5', /lease\.warned is 2, more than 1/],
+    [
+      'a charge that is no number',
+      AT.lease + 1,
+      '1,1.5,2',
+      '1,"x",2',
+      /lease\.charged_minutes is "x", no number/,
+    ],
+    [
+      'a negative charge',
+      AT.lease + 1,
+      '1,1.5,2',
+      '1,-1.5,2',
+      /lease\.charged_minutes is -1\.5, less than 0/,
+    ],
+    [
+      'an unknown end',
+      AT.lease + 1,
+      '"expired"',
+      '"lost"',
+      /lease\.ended_by is "lost", none of checked_in, /,
+    ],
+    [
+      'a list that is none',
+      AT.lease + 1,
+      '"[1]"',
+      '"{}"',
+      /lease\.shared_with is not the text of a JSON list/,
+    ],
+    [
+      'a machine in a class of another type',
+      AT.vm + 1,
+      '"small",null]',
+      '"large",null]',
+      /vm\.class "large" is none/,
+    ],
+    ['a request twice', AT.request + 2, '"req_2"', '"req_1"', /request\.id req_1 does not ascend/],
+    ['a request of nobody', AT.request + 1, ',1,2,1,', ',1,9,1,', /request\.user_id 9 is no user’s/],
+    ['a request in no pool', AT.request + 1, ',1,2,1,', ',9,2,1,', /request\.pool_id 9 is no pool’s/],
+    [
+      'a request that no longer waits',
+      AT.request + 2,
+      '"waiting"',
+      '"expired"',
+      /pool "default" counts 1 waiting requests, and there are 0/,
+    ],
+    ['a flow of nobody', AT.flow + 1, '[1,2,', '[1,9,', /flow\.user_id 9 is no user’s/],
+    [
+      'a reservation that is over',
+      AT.reservation + 1,
+      '"active"',
+      '"ended"',
+      /pool "default" counts 1 standing reservations, and there are 0/,
+    ],
+    [
+      'a reservation of nobody',
+      AT.reservation + 1,
+      '"res_1",1,1,',
+      '"res_1",1,9,',
+      /reservation\.user_id 9 is no/,
+    ],
     ['a lease in no pool', AT.lease + 1, '[3,1,1,', '[3,1,9,', /lease\.pool_id 9 is no pool’s/],
     [
       'another tally',
@@ -318,8 +476,8 @@ describe('an export whose lines are wrong is refused, even with a right end', ()
     [
       'a lease that did not end',
       AT.lease + 1,
-      '8,9]',
-      '8,null]',
+      '8,9,90',
+      '8,null,90',
       /1 machines are held, and 2 leases have not ended/,
     ],
     [

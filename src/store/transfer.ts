@@ -6,10 +6,13 @@
  */
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
-import { countUp, type Tally } from '../domain/pool.ts'
+import { LEASE_ENDS } from '../domain/lease.ts'
+import { countUp, type QueueState, type Tally } from '../domain/pool.ts'
+import { PRIORITIES, REQUEST_STATES } from '../domain/request.ts'
+import { RESERVATION_STATES } from '../domain/reservation.ts'
 import { POWER_STATES, VM_STATES, type VmState } from '../domain/vm.ts'
-import type { VmType } from '../domain/vm-type.ts'
-import type { Tables } from './tables.ts'
+import { classOf } from '../domain/vm-class.ts'
+import { type ColumnType, type Tables, VM_COLUMNS } from './tables.ts'
 
 /** Grows whenever a table or a column comes or goes: then older programs must not read it. */
 const VERSION = 2
@@ -18,7 +21,18 @@ const VERSION = 2
  * In an order in which rows can be inserted: what a row points at comes before it. Answers to Idempotency-Keys (`answer`) do not
  * move: they are kept for a day, and whoever moves an installation stops it first.
  */
-export const TRANSFER_TABLES = ['installation', 'user', 'token', 'pool', 'vm', 'lease', 'event'] as const
+export const TRANSFER_TABLES = [
+  'installation',
+  'user',
+  'token',
+  'pool',
+  'vm',
+  'lease',
+  'request',
+  'flow',
+  'reservation',
+  'event',
+] as const
 
 export type TransferTable = (typeof TRANSFER_TABLES)[number]
 
@@ -51,12 +65,13 @@ export class TransferRefused extends Error {
 }
 
 interface Column {
-  readonly type: 'integer' | 'text'
+  readonly type: ColumnType
   readonly nullable: boolean
   readonly min?: number
+  readonly max?: number
   readonly among?: readonly string[]
-  /** The text of a JSON object. */
-  readonly json?: true
+  /** The text of a JSON object, or of a list. */
+  readonly json?: 'object' | 'list'
   /** Its value is never shown. */
   readonly secret?: true
 }
@@ -65,7 +80,11 @@ const integer: Column = { type: 'integer', nullable: false }
 const text: Column = { type: 'text', nullable: false }
 const id: Column = { ...integer, min: 1 }
 const count: Column = { ...integer, min: 0 }
-const json: Column = { ...text, json: true }
+const real: Column = { type: 'real', nullable: false, min: 0 }
+/** 1: true, 0: false. */
+const flag: Column = { ...integer, min: 0, max: 1 }
+const json: Column = { ...text, json: 'object' }
+const list: Column = { ...text, json: 'list' }
 const among = (...values: readonly string[]): Column => ({ ...text, among: values })
 const optional = (column: Column): Column => ({ ...column, nullable: true })
 
@@ -88,6 +107,7 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     credential_version: integer,
     state: among('active', 'leaving', 'gone'),
     created_at_ms: integer,
+    quota: optional(json),
   },
   token: {
     id: text,
@@ -110,6 +130,8 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     provider: text,
     tally: json,
     created_at_ms: integer,
+    policy: json,
+    queue: json,
   },
   vm: {
     id,
@@ -128,6 +150,8 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     attempts: count,
     failure: optional(text),
     created_at_ms: integer,
+    class: text,
+    free_at_ms: optional(integer),
   },
   lease: {
     vm_id: id,
@@ -136,6 +160,62 @@ const COLUMNS: { readonly [T in TransferTable]: { readonly [C in keyof Tables[T]
     user_id: id,
     from_ms: integer,
     ended_at_ms: optional(integer),
+    ends_at_ms: optional(integer),
+    ended_by: optional(among(...LEASE_ENDS)),
+    request_id: optional(text),
+    reservation_id: optional(text),
+    soft_grace_seconds: optional(count),
+    heartbeat_seconds: optional(count),
+    beat_by_ms: optional(integer),
+    due_at_ms: optional(integer),
+    warned: flag,
+    charged_minutes: real,
+    weight: real,
+    purpose: optional(text),
+    labels: optional(json),
+    shared_with: optional(list),
+  },
+  request: {
+    id: text,
+    pool_id: id,
+    user_id: id,
+    seq: count,
+    wish: list,
+    terms: json,
+    priority: among(...PRIORITIES),
+    state: among(...REQUEST_STATES),
+    created_at_ms: integer,
+    until_ms: optional(integer),
+    ended_at_ms: optional(integer),
+    due: optional(integer),
+    parked: flag,
+    collect_since_ms: optional(integer),
+    reservation_id: optional(text),
+    leases: list,
+  },
+  flow: {
+    pool_id: id,
+    user_id: id,
+    tag: real,
+  },
+  reservation: {
+    id: text,
+    pool_id: id,
+    user_id: id,
+    wish: list,
+    from_ms: integer,
+    to_ms: integer,
+    pinned: list,
+    state: among(...RESERVATION_STATES),
+    at_risk: flag,
+    missing: count,
+    confirmed_seq: count,
+    no_show_seconds: optional(count),
+    claimed: flag,
+    series_id: optional(text),
+    purpose: optional(text),
+    labels: json,
+    created_at_ms: integer,
   },
   event: {
     id,
@@ -162,7 +242,8 @@ export function columnTypesOf(table: TransferTable): readonly Column['type'][] {
 
 /** The columns that a row is found by; they come first in it. */
 export function keyOf(table: TransferTable): readonly string[] {
-  return table === 'lease' ? ['vm_id', 'generation'] : ['id']
+  if (table === 'lease') return ['vm_id', 'generation']
+  return table === 'flow' ? ['pool_id', 'user_id'] : ['id']
 }
 
 function columnEntries(table: TransferTable): [string, Column][] {
@@ -170,7 +251,7 @@ function columnEntries(table: TransferTable): [string, Column][] {
 }
 
 export function noRows(): TransferCounts {
-  return { installation: 0, user: 0, token: 0, pool: 0, vm: 0, lease: 0, event: 0 }
+  return Object.fromEntries(TRANSFER_TABLES.map((table) => [table, 0])) as TransferCounts
 }
 
 /** The whole export as texts of some lines each. */
@@ -393,28 +474,39 @@ function wrongColumns(table: TransferTable, columns: unknown): string | null {
 }
 
 /** What is wrong with a value of a column; null when nothing is. */
-function checkOf({ type, nullable, min, among, json, secret }: Column): (value: unknown) => string | null {
+function checkOf({
+  type,
+  nullable,
+  min,
+  max,
+  among,
+  json,
+  secret,
+}: Column): (value: unknown) => string | null {
   const seen = (value: unknown) => (secret ? 'something else' : shown(value))
   return (value) => {
     if (value === null && nullable) return null
-    if (type === 'integer') {
-      if (!Number.isSafeInteger(value)) return `is ${seen(value)}, no whole number`
+    if (type !== 'text') {
+      if (type === 'integer' && !Number.isSafeInteger(value)) return `is ${seen(value)}, no whole number`
+      if (!Number.isFinite(value)) return `is ${seen(value)}, no number`
+      if (max !== undefined && (value as number) > max) return `is ${seen(value)}, more than ${max}`
       return min !== undefined && (value as number) < min ? `is ${seen(value)}, less than ${min}` : null
     }
     if (typeof value !== 'string') return `is ${seen(value)}, no text`
     if (among !== undefined)
       return among.includes(value) ? null : `is ${seen(value)}, none of ${among.join(', ')}`
     if (!value.isWellFormed() || value.includes('\0')) return 'holds characters that cannot be stored'
-    return json && !isJsonObject(value) ? 'is not the text of a JSON object' : null
+    return json !== undefined && kindOfJson(value) !== json ? `is not the text of a JSON ${json}` : null
   }
 }
 
-function isJsonObject(value: string): boolean {
+function kindOfJson(value: string): 'object' | 'list' | null {
   try {
     const found: unknown = JSON.parse(value)
-    return typeof found === 'object' && found !== null && !Array.isArray(found)
+    if (Array.isArray(found)) return 'list'
+    return typeof found === 'object' && found !== null ? 'object' : null
   } catch {
-    return false
+    return null
   }
 }
 
@@ -438,12 +530,23 @@ function ascends(before: Key, key: Key): boolean {
   return false
 }
 
+interface PoolCounts {
+  readonly name: string
+  readonly tally: Tally
+  readonly counted: Tally
+  readonly queue: Partial<QueueState>
+  waiting: number
+  booked: number
+}
+
+const STANDING: readonly string[] = ['confirmed', 'active']
+
 /** What rows say of each other, as far as it can be seen while they pass: users and pools are remembered, machines are counted. */
 class Wholeness {
   readonly #users = new Set<number>()
   readonly #emails = new Set<string>()
   readonly #hashes = new Set<string>()
-  readonly #pools = new Map<number, { name: string; tally: Tally; counted: Tally }>()
+  readonly #pools = new Map<number, PoolCounts>()
   readonly #names = new Set<string>()
   #types: readonly string[] = []
   #installation: TransferRow | null = null
@@ -459,6 +562,11 @@ class Wholeness {
     if (table === 'pool') return this.#addPool(row)
     if (table === 'vm') return this.#addVm(row)
     if (table === 'lease') return this.#addLease(row)
+    if (table === 'request')
+      return this.#addOfUser(table, row.slice(1), row[7] === 'waiting' ? 'waiting' : null)
+    if (table === 'flow') return this.#addOfUser(table, row, null)
+    if (table === 'reservation')
+      return this.#addOfUser(table, row.slice(1), STANDING.includes(`${row[7]}`) ? 'booked' : null)
     return null
   }
 
@@ -471,12 +579,18 @@ class Wholeness {
     if ((nextVmId ?? 0) <= this.#lastVmId) return 'next_vm_id is the id of a machine'
     if ((nextPoolId ?? 0) <= last(this.#pools.keys())) return 'next_pool_id is the id of a pool'
     for (const { name, tally, counted } of this.#pools.values())
-      for (const type of new Set([...Object.keys(tally), ...Object.keys(counted)]))
+      for (const key of new Set([...Object.keys(tally), ...Object.keys(counted)]))
         for (const state of VM_STATES) {
-          const [said, found] = [tally[type]?.[state] ?? 0, counted[type]?.[state] ?? 0]
+          const [said, found] = [tally[key]?.[state] ?? 0, counted[key]?.[state] ?? 0]
           if (said !== found)
-            return `pool ${shown(name)} counts ${said} ${type} machines in state ${state}, and there are ${found}`
+            return `pool ${shown(name)} counts ${said} ${key} machines in state ${state}, and there are ${found}`
         }
+    for (const { name, queue, waiting, booked } of this.#pools.values())
+      for (const [what, said, found] of [
+        ['waiting requests', queue.waiting ?? 0, waiting],
+        ['standing reservations', queue.booked ?? 0, booked],
+      ] as const)
+        if (said !== found) return `pool ${shown(name)} counts ${said} ${what}, and there are ${found}`
     if (this.#held !== this.#openLeases)
       return `${this.#held} machines are held, and ${this.#openLeases} leases have not ended`
     return null
@@ -504,15 +618,23 @@ class Wholeness {
     return null
   }
 
-  #addPool([id, name, , , , , tally]: TransferRow): string | null {
+  #addPool([id, name, , , , , tally, , , queue]: TransferRow): string | null {
     if (this.#names.has(name as string)) return `pool.name ${shown(name)} is another pool’s`
     this.#names.add(name as string)
-    const said = JSON.parse(tally as string) as Tally
-    this.#pools.set(id as number, { name: name as string, tally: said, counted: {} })
+    this.#pools.set(id as number, {
+      name: name as string,
+      tally: JSON.parse(tally as string) as Tally,
+      counted: {},
+      queue: JSON.parse(queue as string) as Partial<QueueState>,
+      waiting: 0,
+      booked: 0,
+    })
     return null
   }
 
-  #addVm([id, poolId, , type, , , state, , holderId]: TransferRow): string | null {
+  #addVm(row: TransferRow): string | null {
+    const [id, poolId, , type, , , state, , holderId] = row
+    const vmClass = row[VM_COLUMNS.indexOf('class')] as string
     const pool = this.#pools.get(poolId as number)
     if (pool === undefined) return `vm.pool_id ${poolId} is no pool’s`
     if (holderId !== null && !this.#users.has(holderId as number))
@@ -521,9 +643,23 @@ class Wholeness {
       return `vm.type is ${shown(type)}, none of ${this.#types.join(', ')}`
     if ((state === 'leased') !== (holderId !== null))
       return `vm.holder_id is ${shown(holderId)} in state ${state}`
-    countUp(pool.counted, type as VmType, state as VmState, 1)
+    if (classOf(vmClass).type !== type) return `vm.class ${shown(vmClass)} is none of type ${shown(type)}`
+    countUp(pool.counted, vmClass, state as VmState, 1)
     this.#lastVmId = id as number
     if (holderId !== null) this.#held++
+    return null
+  }
+
+  /** A row that begins with its pool and its user. */
+  #addOfUser(
+    table: TransferTable,
+    [poolId, userId]: TransferRow,
+    counts: 'waiting' | 'booked' | null,
+  ): string | null {
+    const pool = this.#pools.get(poolId as number)
+    if (pool === undefined) return `${table}.pool_id ${poolId} is no pool’s`
+    if (!this.#users.has(userId as number)) return `${table}.user_id ${userId} is no user’s`
+    if (counts !== null) pool[counts]++
     return null
   }
 

@@ -36,7 +36,9 @@ describe('berth export and import', () => {
     assert.deepEqual(await done(['export', '--data', used, '--file', out]), [`exported to ${out}`])
     assert.equal(await permissions(out), 0o600)
     const events = readDatabase(used, (all) => all('SELECT 1 FROM event').length)
-    const imported = [`imported 3 users, 1 pools, 4 machines, 0 leases, ${events} events`]
+    const imported = [
+      `imported 3 users, 1 pools, 4 machines, 0 leases, 0 requests, 0 places in queues, 0 reservations, ${events} events`,
+    ]
     assert.deepEqual(await done(['import', out], onPostgres), imported)
     await done(['export', '--file', back], onPostgres)
     const data = join(folder, 'data')

@@ -581,6 +581,7 @@ describe('the credential check', () => {
       role: 'user',
       passwordHash: `hash of ${password}`,
       credentialVersion: 1,
+      quota: null,
       state: 'active',
       createdAtMs: 0,
       ...edit,

@@ -14,9 +14,22 @@ import { aUser, NOW_MS } from '../support/world.ts'
 
 const ROWS: Record<TransferTable, TransferRow[]> = {
   installation: [[1, 'open', 2, 9_001, 2, null, '{"small":{"vcpu":2,"memoryMb":8192}}']],
-  user: [[1, 'Ada', 'ada@example.org', 'admin', 'hash', 1, 'active', NOW_MS]],
+  user: [[1, 'Ada', 'ada@example.org', 'admin', 'hash', 1, 'active', NOW_MS, null]],
   token: [],
-  pool: [[1, 'default', 9_000, '{"small":1}', 'manual', 'simulated', '{"small":{"ready":9000}}', NOW_MS]],
+  pool: [
+    [
+      1,
+      'default',
+      9_000,
+      '{"small":1}',
+      'manual',
+      'simulated',
+      '{"small":{"ready":9000}}',
+      NOW_MS,
+      '{}',
+      '{}',
+    ],
+  ],
   vm: Array.from({ length: 9_000 }, (_, i) => [
     ...[
       i + 1,
@@ -35,9 +48,14 @@ const ROWS: Record<TransferTable, TransferRow[]> = {
       0,
       null,
       NOW_MS,
+      'small',
+      null,
     ],
   ]),
   lease: [],
+  request: [],
+  flow: [],
+  reservation: [],
   event: Array.from({ length: 5_000 }, (_, i) => [
     ...[i + 1, NOW_MS, 'vm.made', null, 1, null, null, null, null],
   ]),

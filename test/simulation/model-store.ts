@@ -7,7 +7,7 @@
  * done, a commit is done and the answer is lost, or is done much later, or never.
  */
 import type { Vm } from '../../src/domain/vm.ts'
-import type { LoadedRows, Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import type { LoadedRows, MoreNeeds, MoreRows, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import {
   type Batch,
   type Committed,
@@ -122,8 +122,10 @@ export class ModelDatabase {
     this.#open.add(transaction)
     try {
       const rows = await this.#lockAndLoad(transaction, needs)
+      const had = new Set(rows.vms.map(({ id }) => id))
       return {
         rows,
+        more: (more) => this.#more(transaction, more, had, rows.nowMs),
         commit: (set) => this.#commit(transaction, set),
         release: async () => this.#end(transaction),
       }
@@ -145,10 +147,32 @@ export class ModelDatabase {
     await this.#scheduler.park(transaction.owner, 'load')
     transaction.loadedAtMs = this.#scheduler.nowMs
     const rows = this.tables.load(needs, this.#timeFor(transaction))
-    const stranger = rows.vms.find((vm) => !transaction.poolIds.has(vm.poolId))
+    const stranger = [...rows.vms, ...rows.requests, ...rows.reservations].find(
+      ({ poolId }) => !transaction.poolIds.has(poolId),
+    )
     if (stranger !== undefined)
-      throw new StoreConflict(`VM ${stranger.id} came to pool ${stranger.poolId} meanwhile`)
+      throw new StoreConflict(`row ${stranger.id} came to pool ${stranger.poolId} meanwhile`)
     return rows
+  }
+
+  async #more(
+    transaction: Transaction,
+    needs: MoreNeeds,
+    had: Set<number>,
+    nowMs: number,
+  ): Promise<MoreRows> {
+    try {
+      await this.#way(transaction.owner, 'more')
+      for (const id of [...needs.userIds].sort((a, b) => a - b))
+        if (this.#locks.held(transaction, `user ${id}`) === null)
+          await this.#lock(transaction, `user ${id}`, 'shared')
+      const rows = this.tables.more(needs, had, nowMs)
+      for (const { id } of rows.vms) had.add(id)
+      return rows
+    } catch (error) {
+      this.#end(transaction)
+      throw error
+    }
   }
 
   /** The pools that the batch is about, as they are now, by ascending id. */
@@ -160,6 +184,11 @@ export class ModelDatabase {
       needs.vmIds.has(vm.id) || (vm.holderId !== null && needs.heldBy.has(vm.holderId))
     if (needs.vmIds.size > 0 || needs.heldBy.size > 0)
       for (const vm of this.tables.vms.values()) if (concerns(vm)) ids.add(vm.poolId)
+    for (const { id, poolId } of this.tables.requests.values()) if (needs.requestIds.has(id)) ids.add(poolId)
+    for (const { id, poolId } of this.tables.reservations.values())
+      if (needs.reservationIds.has(id)) ids.add(poolId)
+    for (const id of [...needs.dueLeases.keys(), ...needs.dueRequests.keys()])
+      if (this.tables.pools.has(id)) ids.add(id)
     return [...ids].sort((a, b) => a - b)
   }
 
@@ -259,6 +288,15 @@ export class ModelDatabase {
       if (!set.newPoolIds.has(id)) must(`pool ${id}`, `pool ${id}`)
     for (const vm of set.changedVms.values())
       if (!set.newPoolIds.has(vm.poolId)) must(`pool ${vm.poolId}`, `VM ${vm.id}`)
+    const rows = [
+      ...set.changedLeases.values(),
+      ...set.changedRequests.values(),
+      ...set.changedFlows.values(),
+      ...set.changedReservations.values(),
+    ]
+    for (const { poolId } of rows)
+      if (!set.newPoolIds.has(poolId))
+        must(`pool ${poolId}`, `a lease, request or reservation of pool ${poolId}`)
     if (set.wiped) for (const id of this.tables.pools.keys()) must(`pool ${id}`, `pool ${id} (a wipe)`)
   }
 

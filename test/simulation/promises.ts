@@ -5,7 +5,7 @@
  */
 import type { Command, CommandKind } from '../../src/domain/command.ts'
 import type { EventType, NewEvent } from '../../src/domain/event.ts'
-import { countExisting, countFree, countIn } from '../../src/domain/pool.ts'
+import { countByType, countExisting, countFree, countIn } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
 import { VM_STATES, type Vm, type VmState } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
@@ -574,9 +574,9 @@ export class Promises {
   }
 
   #followLeases(set: WorkingSet): void {
-    for (const { vmId, generation, userId, endedAtMs } of set.leases) {
+    for (const [key, { vmId, generation, userId, endedAtMs }] of set.changedLeases) {
       const open = this.#openLeases.get(vmId)
-      if (endedAtMs === null) {
+      if (set.newLeases.has(key)) {
         if (open !== undefined)
           this.broken(
             'one-holder',
@@ -587,10 +587,10 @@ export class Promises {
         if (open === undefined || open.generation !== generation || open.userId !== userId)
           this.broken(
             'one-holder',
-            `the lease of machine ${vmId} at generation ${generation} ended, which was not open`,
+            `the lease of machine ${vmId} at generation ${generation} changed, which was not open`,
           )
-        this.#openLeases.delete(vmId)
       }
+      if (endedAtMs !== null) this.#openLeases.delete(vmId)
     }
   }
 
@@ -666,12 +666,12 @@ export class Promises {
           `the size of pool ${id} is ${pool.target}, its events say ${this.#targets.get(id)}`,
         )
       const counted = this.tables.recount(id)
-      for (const type of VM_TYPE_NAMES) {
+      for (const key of new Set([...Object.keys(tally), ...Object.keys(counted)])) {
         for (const state of VM_STATES) {
-          const kept = tally[type]?.[state] ?? 0
-          const real = counted[type]?.[state] ?? 0
+          const kept = tally[key]?.[state] ?? 0
+          const real = counted[key]?.[state] ?? 0
           if (kept !== real)
-            this.broken('tally', `pool ${id} counts ${kept} ${type} machines as ${state}; there are ${real}`)
+            this.broken('tally', `pool ${id} counts ${kept} ${key} machines as ${state}; there are ${real}`)
         }
       }
       // In the middle of a batch that takes machines there may have been none for a moment.
@@ -689,7 +689,7 @@ export class Promises {
       const free = countFree(pool, tally)
       if (free === 0) this.#emptyAt.set(`${pool.name} null`, this.commits)
       for (const type of VM_TYPE_NAMES)
-        if (free === 0 || (tally[type]?.ready ?? 0) === 0)
+        if (free === 0 || (countByType(tally).get(type)?.ready ?? 0) === 0)
           this.#emptyAt.set(`${pool.name} ${type}`, this.commits)
     }
   }

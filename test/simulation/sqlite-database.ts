@@ -3,9 +3,11 @@
  * what is under way. Whatever it loads and whatever its reads say is compared with a model that is given the same commits.
  */
 import { isDeepStrictEqual } from 'node:util'
-import type { Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import type { Lease } from '../../src/domain/lease.ts'
+import type { LoadedBook, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import { type Batch, type Reads, type Store, StoreUnavailable } from '../../src/store/port.ts'
 import { openSqliteStore } from '../../src/store/sqlite/store.ts'
+import { comparableBooks } from '../support/allocation-rows.ts'
 import { MemoryTables, readsOf } from '../support/memory-store.ts'
 import type { FaultPlan } from './faults.ts'
 import type { Promises } from './promises.ts'
@@ -82,9 +84,21 @@ export class SqliteDatabase implements Database {
     this.#open.set(batch, server)
     const loadedAtMs = this.#scheduler.nowMs
     this.#compareLoaded(needs, batch)
+    const had = new Set(batch.rows.vms.map(({ id }) => id))
     await this.#way(server, 'loaded')
     return {
       rows: batch.rows,
+      more: async (more) => {
+        await this.#way(server, 'more')
+        const rows = await batch.more(more)
+        const model = this.tables.more(more, had, batch.rows.nowMs)
+        for (const { id } of rows.vms) had.add(id)
+        this.#same('more machines', byId(rows.vms), byId(model.vms))
+        this.#same('more users', byId(rows.users), byId(model.users))
+        this.#same('usage', rows.usage, model.usage)
+        this.#sameBooks(rows.books, model.books)
+        return rows
+      },
       commit: async (set) => {
         await this.#way(server, 'commit')
         const fails = this.#faults.strikes('commitFails')
@@ -120,18 +134,28 @@ export class SqliteDatabase implements Database {
 
   #compareLoaded(needs: Needs, { rows }: Batch): void {
     const expected = this.tables.load(needs, rows.nowMs)
-    const same = (what: string, mine: unknown, theirs: unknown) => {
-      if (!isDeepStrictEqual(mine, theirs))
-        this.#promises.broken(
-          'stores',
-          `SQLite loaded ${what} ${JSON.stringify(mine)}, the model ${JSON.stringify(theirs)}`,
-        )
-    }
+    const same = this.#same.bind(this)
     same('the installation', rows.installation, expected.installation)
     same('users', byId(rows.users), byId(expected.users))
     same('machines', byId(rows.vms), byId(expected.vms))
     same('pools', byId(rows.pools.map(({ pool }) => pool)), byId(expected.pools.map(({ pool }) => pool)))
+    same('leases', byMachine(rows.leases), byMachine(expected.leases))
+    same('requests', byTextId(rows.requests), byTextId(expected.requests))
+    same('reservations', byTextId(rows.reservations), byTextId(expected.reservations))
+    this.#sameBooks(rows.books, expected.books)
     same('the census', rows.census, expected.census)
+  }
+
+  #sameBooks(mine: readonly LoadedBook[], theirs: readonly LoadedBook[]): void {
+    this.#same('books', comparableBooks(mine), comparableBooks(theirs))
+  }
+
+  #same(what: string, mine: unknown, theirs: unknown): void {
+    if (!isDeepStrictEqual(mine, theirs))
+      this.#promises.broken(
+        'stores',
+        `SQLite loaded ${what} ${JSON.stringify(mine)}, the model ${JSON.stringify(theirs)}`,
+      )
   }
 
   /** Reads, each of which has to say what the model says. */
@@ -166,6 +190,14 @@ export class SqliteDatabase implements Database {
 
 function byId<Row extends { readonly id: number }>(rows: readonly Row[]): Row[] {
   return [...new Map(rows.map((row) => [row.id, row])).values()].sort((a, b) => a.id - b.id)
+}
+
+function byTextId<Row extends { readonly id: string }>(rows: readonly Row[]): Row[] {
+  return rows.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+}
+
+function byMachine(leases: readonly Lease[]): Lease[] {
+  return leases.toSorted((a, b) => a.vmId - b.vmId || a.generation - b.generation)
 }
 
 /** Alike but for prototypes, undefined fields and the order of keys. */

@@ -10,6 +10,7 @@ import fc from 'fast-check'
 import type { Answer } from '../../src/domain/answer.ts'
 import { decide, needsOf } from '../../src/domain/command.ts'
 import type { Event, NewEvent } from '../../src/domain/event.ts'
+import { type Lease, plainLease } from '../../src/domain/lease.ts'
 import { DEFAULT_POLICY, EMPTY_QUEUE, type Pool, type Tally } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
 import { FIRST_DAY } from '../../src/domain/reset.ts'
@@ -17,21 +18,15 @@ import type { Token } from '../../src/domain/token.ts'
 import type { User } from '../../src/domain/user.ts'
 import { POWER_STATES, VM_STATES, type Vm, type VmState } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
-import {
-  type Changes,
-  type LeaseChange,
-  type LoadedRows,
-  Needs,
-  WorkingSet,
-} from '../../src/domain/working-set.ts'
+import { type Changes, type LoadedRows, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import type { Store, VmFilter, VmListing } from '../../src/store/port.ts'
 import { type Claimed, claimedIn, commandOf, comparable, histories, wholly } from '../support/histories.ts'
-import { aPool, aUser, aVm, counts, NOW_MS, vmsOf, World } from '../support/world.ts'
+import { aPool, aUser, aVm, counts, NOW_MS, unversioned, vmsOf, World } from '../support/world.ts'
 
 interface OpenedStore {
   readonly store: Store
   /** All lease rows, for a store that lets a test look at them: reads do not show them yet. */
-  readonly leases: (() => LeaseChange[] | Promise<LeaseChange[]>) | null
+  readonly leases: (() => Lease[] | Promise<Lease[]>) | null
   /** Removes what a closed store leaves behind. */
   remove(): Promise<void>
 }
@@ -79,6 +74,10 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         answers: [],
         pools: [],
         vms: [],
+        leases: [],
+        requests: [],
+        reservations: [],
+        books: [],
         ready: [],
         census: null,
       })
@@ -134,12 +133,27 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         role: 'admin',
         passwordHash: '$argon2id$v=19$…',
         credentialVersion: 12,
+        quota: { machinesMax: 3, vcpuMax: null, hoursWeekMax: 40, waitingMax: 1 },
         state: 'active',
         createdAtMs: 1,
       }
       const pool: Pool = {
         ...DEFAULT_POLICY,
-        queue: EMPTY_QUEUE,
+        labels: { site: 'A' },
+        aliases: ['seven'],
+        leaseSecondsMax: 3_600,
+        userIds: [2],
+        providerSettings: { image: 'x', list: [1, { deep: null }] },
+        quota: { machinesMax: 2, vcpuMax: 8, hoursWeekMax: null, waitingMax: null },
+        units: { large: 4 },
+        queue: {
+          ...EMPTY_QUEUE,
+          v: 1.25,
+          departed: 3,
+          nextSeq: 9,
+          cleaning: { small: { meanMs: 1.5, deviationMs: 0.25 } },
+          holds: { n: 2, mean: 30.5, m2: 4.75 },
+        },
         id: 7,
         name: 'pool "7" (ü)',
         target: 1_000_000,
@@ -153,8 +167,8 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         poolId: 7,
         name: 'vm "é"',
         type: 'xlarge',
-        class: 'xlarge',
-        freeAtMs: null,
+        class: 'xlarge,os=debian#900000',
+        freeAtMs: 9,
         address: 'fe80::1',
         power: 'stopped',
         state: 'leased',
@@ -176,7 +190,9 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       })
       assert.deepEqual(rows.users, [user])
       assert.deepEqual(byId(rows.vms), [vm, bare])
-      assert.deepEqual(poolsById(rows.pools), [[pool, { 'xlarge leased': 1, 'small ready': 1 }]])
+      assert.deepEqual(poolsById(rows.pools), [
+        [pool, { 'xlarge,os=debian#900000 leased': 1, 'small ready': 1 }],
+      ])
     })
 
     it('gives the ready machines of a pool with the lowest ids, as many as there are takers', async () => {
@@ -409,16 +425,17 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       const held = aVm(1, { state: 'leased', generation: 3, leasedAtMs: NOW_MS })
       await save(store, { users: [aUser(2)], pools: [aPool()], vms: [aVm(1, { generation: 2 }), aVm(2)] })
       await save(store, { vms: [held] })
-      const first = { vmId: 1, generation: 3, poolId: 1, userId: 2, fromMs: NOW_MS, endedAtMs: null }
+      const first = plainLease({ vmId: 1, generation: 3, poolId: 1, userId: 2, fromMs: NOW_MS })
       assert.deepEqual(await leases(), [first])
       nowMs += 50
       await save(store, { vms: [{ ...held, state: 'maintenance', holderId: null, leasedAtMs: null }] })
-      assert.deepEqual(await leases(), [{ ...first, endedAtMs: nowMs }])
+      const ended = { endedAtMs: nowMs, endedBy: 'checked_in' } as const
+      assert.deepEqual(await leases(), [{ ...first, ...ended }])
       const short = aVm(2, { state: 'leased', generation: 1, leasedAtMs: nowMs })
       await saveInSteps(store, { vms: [short] }, { vms: [aVm(2, { state: 'maintenance', generation: 1 })] })
       assert.deepEqual(await leases(), [
-        { ...first, endedAtMs: nowMs },
-        { vmId: 2, generation: 1, poolId: 1, userId: 2, fromMs: nowMs, endedAtMs: nowMs },
+        { ...first, ...ended },
+        { ...plainLease({ vmId: 2, generation: 1, poolId: 1, userId: 2, fromMs: nowMs }), ...ended },
       ])
     })
 
@@ -852,10 +869,13 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
     it('find pools by id, by name and all, with what their machines are doing', async () => {
       const store = await fresh()
       const pools = [aPool({ target: 8 }), aPool({ id: 2, name: 'b' })]
-      const vms = vmsOf(...VM_STATES).map((vm) => ({ ...vm, type: vm.id % 2 ? 'large' : 'small' }) as Vm)
+      const vms = vmsOf(...VM_STATES).map((vm) => {
+        const type = vm.id % 2 ? 'large' : 'small'
+        return { ...vm, type, class: vm.id % 3 ? type : `${type},os=debian` }
+      })
       await save(store, { users: [aUser(2)], pools, vms })
       const reading = await store.reads.pool(1)
-      assert.deepEqual(reading?.pool, pools[0])
+      assert.deepEqual(reading && unversioned(reading.pool), pools[0])
       assert.deepEqual(reading?.stats, { target: 8, existing: 6, free: 1, leased: 1, aside: 4 })
       for (const type of VM_TYPE_NAMES)
         for (const state of VM_STATES) {
@@ -868,7 +888,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
       assert.deepEqual(await store.reads.poolNamed('default'), reading)
       assert.equal(await store.reads.poolNamed('Default'), null)
       assert.deepEqual(
-        (await store.reads.pools()).map(({ pool }) => pool),
+        (await store.reads.pools()).map(({ pool }) => unversioned(pool)),
         pools,
       )
     })
@@ -1028,6 +1048,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
           assert.deepEqual(byId(rows.users), byId([...tables.users.values()]))
           assert.deepEqual(byId(rows.vms), byId([...tables.vms.values()]))
           assert.deepEqual(poolsById(rows.pools), poolsById([...tables.pools.values()]))
+          assert.deepEqual(versions(rows.pools), versions([...tables.pools.values()]))
           assert.deepEqual(texts(await store.reads.events(FROM_START)), texts(tables.events))
           if (leases !== null) assert.deepEqual(sorted(await leases()), sorted([...tables.leases.values()]))
         }),
@@ -1113,11 +1134,15 @@ function idsOf(rows: readonly { readonly id: number }[]): number[] {
 
 /** Pools by id, each once, with what is in the tally. */
 function poolsById(rows: readonly { readonly pool: Pool; readonly tally: Tally }[]) {
-  const pools = new Map(rows.map(({ pool, tally }) => [pool.id, [pool, counts(tally)] as const]))
+  const pools = new Map(rows.map(({ pool, tally }) => [pool.id, [unversioned(pool), counts(tally)] as const]))
   return [...pools.values()].toSorted(([a], [b]) => a.id - b.id).map(([pool, tally]) => [pool, tally])
 }
 
-function sorted(leases: readonly LeaseChange[]): LeaseChange[] {
+function versions(rows: readonly { readonly pool: Pool }[]): [number, number][] {
+  return rows.map(({ pool }): [number, number] => [pool.id, pool.queue.version]).toSorted(([a], [b]) => a - b)
+}
+
+function sorted(leases: readonly Lease[]): Lease[] {
   return leases.toSorted((a, b) => a.vmId - b.vmId || a.generation - b.generation)
 }
 

@@ -23,6 +23,13 @@ CREATE TABLE event (
   data TEXT
 ) STRICT;
 
+CREATE TABLE flow (
+  pool_id INTEGER NOT NULL,
+  user_id INTEGER NOT NULL,
+  tag REAL NOT NULL,
+  PRIMARY KEY (pool_id, user_id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE installation (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   state TEXT NOT NULL CHECK (state IN ('open', 'resetting')),
@@ -38,7 +45,7 @@ CREATE TABLE lease (
   pool_id INTEGER NOT NULL REFERENCES pool (id),
   user_id INTEGER NOT NULL REFERENCES user (id),
   from_ms INTEGER NOT NULL,
-  ended_at_ms INTEGER,
+  ended_at_ms INTEGER, ends_at_ms INTEGER, ended_by TEXT, request_id TEXT, reservation_id TEXT, soft_grace_seconds INTEGER, heartbeat_seconds INTEGER, beat_by_ms INTEGER, due_at_ms INTEGER, warned INTEGER NOT NULL DEFAULT 0, charged_minutes REAL NOT NULL DEFAULT 0, weight REAL NOT NULL DEFAULT 1, purpose TEXT, labels TEXT, shared_with TEXT,
   PRIMARY KEY (vm_id, generation)
 ) STRICT, WITHOUT ROWID;
 
@@ -53,7 +60,46 @@ CREATE TABLE pool (
   provider TEXT NOT NULL,
   tally TEXT NOT NULL,
   created_at_ms INTEGER NOT NULL
-) STRICT;
+, policy TEXT NOT NULL DEFAULT '{}', queue TEXT NOT NULL DEFAULT '{}') STRICT;
+
+CREATE TABLE request (
+  id TEXT PRIMARY KEY NOT NULL,
+  pool_id INTEGER NOT NULL,
+  user_id INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  wish TEXT NOT NULL,
+  terms TEXT NOT NULL,
+  priority TEXT NOT NULL,
+  state TEXT NOT NULL,
+  created_at_ms INTEGER NOT NULL,
+  until_ms INTEGER,
+  ended_at_ms INTEGER,
+  due INTEGER,
+  parked INTEGER NOT NULL,
+  collect_since_ms INTEGER,
+  reservation_id TEXT,
+  leases TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE reservation (
+  id TEXT PRIMARY KEY NOT NULL,
+  pool_id INTEGER NOT NULL,
+  user_id INTEGER NOT NULL,
+  wish TEXT NOT NULL,
+  from_ms INTEGER NOT NULL,
+  to_ms INTEGER NOT NULL,
+  pinned TEXT NOT NULL,
+  state TEXT NOT NULL,
+  at_risk INTEGER NOT NULL,
+  missing INTEGER NOT NULL,
+  confirmed_seq INTEGER NOT NULL,
+  no_show_seconds INTEGER,
+  claimed INTEGER NOT NULL,
+  series_id TEXT,
+  purpose TEXT,
+  labels TEXT NOT NULL,
+  created_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE token (
   id TEXT PRIMARY KEY,
@@ -77,7 +123,7 @@ CREATE TABLE user (
   credential_version INTEGER NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('active', 'leaving', 'gone')),
   created_at_ms INTEGER NOT NULL
-) STRICT;
+, quota TEXT) STRICT;
 
 CREATE TABLE vm (
   id INTEGER PRIMARY KEY,
@@ -98,11 +144,31 @@ CREATE TABLE vm (
   busy_until_ms INTEGER,
   attempts INTEGER NOT NULL,
   failure TEXT,
-  created_at_ms INTEGER NOT NULL,
+  created_at_ms INTEGER NOT NULL, class TEXT NOT NULL DEFAULT '', free_at_ms INTEGER,
   CHECK ((state = 'leased') = (holder_id IS NOT NULL))
 ) STRICT;
 
 CREATE INDEX answer_at ON answer (at_ms);
+
+CREATE INDEX lease_due ON lease (pool_id, due_at_ms) WHERE due_at_ms IS NOT NULL;
+
+CREATE INDEX lease_ended ON lease (user_id, ended_at_ms) WHERE ended_at_ms IS NOT NULL;
+
+CREATE INDEX request_until ON request (pool_id, until_ms) WHERE state = 'waiting';
+
+CREATE INDEX request_user ON request (user_id);
+
+CREATE INDEX request_waiter ON request (user_id) WHERE state = 'waiting';
+
+CREATE INDEX request_waiting ON request (pool_id) WHERE state = 'waiting';
+
+CREATE INDEX reservation_active ON reservation (pool_id, to_ms) WHERE state = 'active';
+
+CREATE INDEX reservation_confirmed ON reservation (pool_id, from_ms) WHERE state = 'confirmed';
+
+CREATE INDEX reservation_series ON reservation (series_id) WHERE series_id IS NOT NULL;
+
+CREATE INDEX reservation_user ON reservation (user_id);
 
 CREATE INDEX token_user ON token (user_id);
 
@@ -120,7 +186,7 @@ CREATE INDEX vm_pool ON vm (pool_id);
 
 CREATE INDEX vm_ready ON vm (pool_id) WHERE state = 'ready';
 
-CREATE INDEX vm_ready_type ON vm (pool_id, type) WHERE state = 'ready';
+CREATE INDEX vm_ready_class ON vm (pool_id, class) WHERE state = 'ready';
 
 CREATE INDEX vm_stopped ON vm (pool_id) WHERE power = 'stopped';
 

@@ -6,11 +6,15 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
-import { type LeaseChange, Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import type { Lease } from '../../src/domain/lease.ts'
+import { Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import { LEASE_COLUMNS, leaseOf } from '../../src/store/lease.ts'
 import { StoreRefusesToOpen } from '../../src/store/port.ts'
 import { openSqliteStore } from '../../src/store/sqlite/store.ts'
+import type { Tuple } from '../../src/store/tables.ts'
 import { MemoryStore } from '../support/memory-store.ts'
 import { aUser, NOW_MS } from '../support/world.ts'
+import { allocationContract } from './allocation-contract.ts'
 import { type StoreUnderTest, storeContract } from './contract.ts'
 
 const pause = () => setImmediate()
@@ -51,20 +55,21 @@ const STORES: StoreUnderTest[] = [
   },
 ]
 
-function leasesIn(folder: string): LeaseChange[] {
+function leasesIn(folder: string): Lease[] {
   const db = new DatabaseSync(join(folder, 'berth.db'), { readOnly: true, timeout: 5_000 })
   try {
-    const rows = db.prepare(
-      `SELECT vm_id AS vmId, generation, pool_id AS poolId, user_id AS userId, from_ms AS fromMs,
-       ended_at_ms AS endedAtMs FROM lease ORDER BY vm_id, generation`,
-    )
-    return rows.all().map((row) => ({ ...row }) as unknown as LeaseChange)
+    const rows = db.prepare(`SELECT ${LEASE_COLUMNS.join(', ')} FROM lease ORDER BY vm_id, generation`)
+    rows.setReturnArrays(true)
+    return rows.all().map((row) => leaseOf(row as unknown as Tuple))
   } finally {
     db.close()
   }
 }
 
-for (const store of STORES) storeContract(store)
+for (const store of STORES) {
+  storeContract(store)
+  allocationContract(store)
+}
 
 describe('a data folder', () => {
   async function inFolder(test: (folder: string) => Promise<void>): Promise<void> {

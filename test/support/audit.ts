@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { countUp, type Tally } from '../../src/domain/pool.ts'
+import { countUp, type QueueState, type Tally } from '../../src/domain/pool.ts'
 import type { VmState } from '../../src/domain/vm.ts'
-import { VM_TYPE_NAMES, type VmType } from '../../src/domain/vm-type.ts'
+import type { ClassKey } from '../../src/domain/vm-class.ts'
 import { type Row, snapshot } from './postgres-query.ts'
 
 /** Reads the database in a data folder, with one statement or several. */
@@ -67,9 +67,19 @@ const QUESTIONS = {
         - (SELECT count(*) FROM event WHERE type = 'vm.checked_in') AS ended`,
   strays: `SELECT 'vm of no pool' AS what, id FROM vm WHERE pool_id NOT IN (SELECT id FROM pool)
     UNION ALL SELECT 'vm of no holder', id FROM vm WHERE holder_id NOT IN (SELECT id FROM "user")
-    UNION ALL SELECT 'lease of no user', vm_id FROM lease WHERE user_id NOT IN (SELECT id FROM "user")`,
-  pools: 'SELECT id, tally FROM pool',
-  counts: 'SELECT pool_id, type, state, count(*) AS n FROM vm GROUP BY pool_id, type, state',
+    UNION ALL SELECT 'lease of no user', vm_id FROM lease WHERE user_id NOT IN (SELECT id FROM "user")
+    UNION ALL SELECT 'request of no pool or user', seq FROM request
+      WHERE pool_id NOT IN (SELECT id FROM pool) OR user_id NOT IN (SELECT id FROM "user")
+    UNION ALL SELECT 'flow of no pool or user', user_id FROM flow
+      WHERE pool_id NOT IN (SELECT id FROM pool) OR user_id NOT IN (SELECT id FROM "user")
+    UNION ALL SELECT 'reservation of no pool or user', confirmed_seq FROM reservation
+      WHERE pool_id NOT IN (SELECT id FROM pool) OR user_id NOT IN (SELECT id FROM "user")`,
+  halfEnded: `SELECT vm_id, generation FROM lease
+    WHERE (ended_at_ms IS NULL) <> (ended_by IS NULL) OR (ended_at_ms IS NOT NULL AND due_at_ms IS NOT NULL)`,
+  pools: 'SELECT id, tally, queue FROM pool',
+  waiting: `SELECT pool_id, count(*) AS n FROM request WHERE state = 'waiting' GROUP BY pool_id`,
+  booked: `SELECT pool_id, count(*) AS n FROM reservation WHERE state IN ('confirmed', 'active') GROUP BY pool_id`,
+  counts: 'SELECT pool_id, class, state, count(*) AS n FROM vm GROUP BY pool_id, class, state',
   idsGivenAgain: `SELECT * FROM installation WHERE next_vm_id <= (SELECT coalesce(max(id), 0) FROM vm)
       OR next_user_id <= (SELECT coalesce(max(id), 0) FROM "user")
       OR next_pool_id <= (SELECT coalesce(max(id), 0) FROM pool)`,
@@ -90,10 +100,19 @@ function judge(answer: (what: Question) => Row[]): void {
     'leases and the events that tell of them differ in number',
   )
   assert.deepEqual(answer('strays'), [], 'rows that point at nothing')
-  for (const { id, tally } of answer('pools')) {
+  assert.deepEqual(answer('halfEnded'), [], 'leases that ended and do not say so in every column')
+  for (const { id, tally, queue } of answer('pools')) {
+    const { waiting = 0, booked = 0 } = JSON.parse(String(queue)) as Partial<QueueState>
+    const rowsOf = (what: 'waiting' | 'booked') =>
+      Number(answer(what).find(({ pool_id }) => pool_id === id)?.n ?? 0)
+    assert.deepEqual(
+      { waiting, booked },
+      { waiting: rowsOf('waiting'), booked: rowsOf('booked') },
+      `the queue of pool ${id}`,
+    )
     const counted: Tally = {}
-    for (const { pool_id, type, state, n } of answer('counts'))
-      if (pool_id === id) countUp(counted, type as VmType, state as VmState, Number(n))
+    for (const { pool_id, class: vmClass, state, n } of answer('counts'))
+      if (pool_id === id) countUp(counted, vmClass as ClassKey, state as VmState, Number(n))
     assert.deepEqual(
       withoutZeros(JSON.parse(String(tally)) as Tally),
       withoutZeros(counted),
@@ -105,8 +124,8 @@ function judge(answer: (what: Question) => Row[]): void {
 
 function withoutZeros(tally: Tally): Record<string, number> {
   const counts: Record<string, number> = {}
-  for (const type of VM_TYPE_NAMES)
-    for (const [state, count] of Object.entries(tally[type] ?? {}))
-      if (count !== 0) counts[`${type} ${state}`] = count
+  for (const [key, states] of Object.entries(tally))
+    for (const [state, count] of Object.entries(states ?? {}))
+      if (count !== 0) counts[`${key} ${state}`] = count
   return counts
 }

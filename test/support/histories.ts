@@ -6,14 +6,14 @@
 import fc from 'fast-check'
 import type { Command, CommandKind, CommandOf } from '../../src/domain/command.ts'
 import type { Actor } from '../../src/domain/decision.ts'
-import { EVEN_MIX } from '../../src/domain/pool.ts'
+import { EVEN_MIX, type Pool } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
 import type { Token } from '../../src/domain/token.ts'
 import type { Vm } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
 import { WORK_STATES, type WorkResult, type WorkState } from '../../src/domain/work.ts'
 import type { MemoryTables } from './memory-store.ts'
-import { aPool, aUser, aVm, vmsOf, World } from './world.ts'
+import { aPool, aUser, aVm, unversioned, vmsOf, World } from './world.ts'
 
 const POOLS = ['default', 'b']
 const MADE_POOLS = [...POOLS, 'lab', 'lab']
@@ -354,8 +354,13 @@ export function wholly(command: Command): Command {
   return chooses ? { ...command, machinesMax: 100 } : command
 }
 
-/** An answer without the order in which claimed machines come. */
+/** An answer without the order in which claimed machines come, and without the version of its pool. */
 export function comparable(answer: unknown): unknown {
-  if (typeof answer !== 'object' || answer === null || !('claimed' in answer)) return answer
-  return { ...answer, claimed: (answer.claimed as Vm[]).toSorted((a, b) => a.id - b.id) }
+  if (typeof answer !== 'object' || answer === null) return answer
+  const { claimed, pool, ...rest } = answer as { claimed?: Vm[]; pool?: Pool }
+  return {
+    ...rest,
+    ...(claimed === undefined ? {} : { claimed: claimed.toSorted((a, b) => a.id - b.id) }),
+    ...(pool === undefined || pool === null ? { pool } : { pool: unversioned(pool) }),
+  }
 }

@@ -5,7 +5,10 @@
  */
 import type { Answer } from '../../src/domain/answer.ts'
 import { ACCOUNT_EVENTS, type Event } from '../../src/domain/event.ts'
-import { countUp, type Pool, poolStats, type Tally } from '../../src/domain/pool.ts'
+import type { Lease } from '../../src/domain/lease.ts'
+import { countByType, countUp, type Pool, poolStats, type Tally } from '../../src/domain/pool.ts'
+import type { Flow, Request } from '../../src/domain/request.ts'
+import type { Reservation } from '../../src/domain/reservation.ts'
 import { FIRST_DAY } from '../../src/domain/reset.ts'
 import type { Token } from '../../src/domain/token.ts'
 import type { User } from '../../src/domain/user.ts'
@@ -13,8 +16,9 @@ import { VM_STATES, type Vm } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
 import type {
   Installation,
-  LeaseChange,
   LoadedRows,
+  MoreNeeds,
+  MoreRows,
   Needs,
   WorkingSet,
 } from '../../src/domain/working-set.ts'
@@ -29,6 +33,15 @@ import type {
   VmListing,
 } from '../../src/store/port.ts'
 
+import {
+  allocationReads,
+  booksFor,
+  leasesOf,
+  loadMore,
+  requestsFor,
+  withDueLeases,
+} from './allocation-rows.ts'
+
 export interface PoolRow {
   readonly pool: Pool
   readonly tally: Tally
@@ -42,7 +55,12 @@ export class MemoryTables {
   answers = new Map<string, Answer>()
   pools = new Map<number, PoolRow>()
   vms = new Map<number, Vm>()
-  leases = new Map<string, LeaseChange>()
+  /** By machine and generation. */
+  leases = new Map<string, Lease>()
+  requests = new Map<string, Request>()
+  /** By pool and user. */
+  flows = new Map<string, Flow>()
+  reservations = new Map<string, Reservation>()
   events: Event[] = []
   lastEventId = 0
 
@@ -93,9 +111,14 @@ export class MemoryTables {
       add(this.vmsWhere((vm) => vm.holderId === userId).slice(0, rowsMax))
     add(this.vmsWhere((vm) => vm.state !== 'deleting').slice(0, needs.standing))
 
-    for (const vm of vms.values()) {
-      const row = this.pools.get(vm.poolId)
-      if (row !== undefined) pools.set(vm.poolId, row)
+    add(withDueLeases(this, needs, nowMs))
+    const requests = requestsFor(this, needs, nowMs)
+    const reservations = [...this.reservations.values()].filter(({ id }) => needs.reservationIds.has(id))
+
+    const concerned = [...vms.values(), ...requests, ...reservations].map(({ poolId }) => poolId)
+    for (const poolId of [...concerned, ...needs.dueLeases.keys(), ...needs.dueRequests.keys()]) {
+      const row = this.pools.get(poolId)
+      if (row !== undefined) pools.set(poolId, row)
     }
     return {
       nowMs,
@@ -110,9 +133,22 @@ export class MemoryTables {
       ],
       pools: [...pools.values()].map(({ pool, tally }) => ({ pool, tally: cloneOf(tally) })),
       vms: [...vms.values()],
+      leases: leasesOf(this, vms.values()),
+      requests,
+      reservations,
+      books: booksFor(
+        this,
+        needs,
+        [...pools.values()].map(({ pool }) => pool),
+      ),
       ready,
       census: needs.census ? { users: this.activeUsers().length, vms: this.vms.size } : null,
     }
+  }
+
+  /** What a batch needs beside, that has the machines `had`. */
+  more(needs: MoreNeeds, had: ReadonlySet<number>, nowMs: number): MoreRows {
+    return loadMore(this, needs, had, nowMs)
   }
 
   /** Saves what changed, all or nothing, and returns the id of the newest event. */
@@ -121,6 +157,7 @@ export class MemoryTables {
     if (set.wiped) {
       for (const rows of [next.users, next.tokens, next.answers, next.pools, next.vms, next.leases])
         rows.clear()
+      for (const rows of [next.requests, next.flows, next.reservations]) rows.clear()
       next.events = []
     }
     next.#write(set)
@@ -139,6 +176,9 @@ export class MemoryTables {
     copy.pools = new Map(this.pools)
     copy.vms = new Map(this.vms)
     copy.leases = new Map(this.leases)
+    copy.requests = new Map(this.requests)
+    copy.flows = new Map(this.flows)
+    copy.reservations = new Map(this.reservations)
     copy.events = [...this.events]
     copy.lastEventId = this.lastEventId
     return copy
@@ -176,11 +216,15 @@ export class MemoryTables {
       must(this.vms.get(id)?.state === 'deleting', `VM ${id} is not there or not 'deleting'`)
       this.vms.delete(id)
     }
-    for (const lease of set.leases) {
-      const key = `${lease.vmId} ${lease.generation}`
-      must(this.leases.has(key) === (lease.endedAtMs !== null), `lease ${key} began twice, or never`)
+    for (const [key, lease] of set.changedLeases) {
+      const before = this.leases.get(key)
+      must((before === undefined) === set.newLeases.has(key), `lease ${key} began twice, or never`)
+      must(before === undefined || before.endedAtMs === null, `lease ${key} has ended`)
       this.leases.set(key, lease)
     }
+    for (const [id, request] of set.changedRequests) this.requests.set(id, request)
+    for (const [key, flow] of set.changedFlows) this.flows.set(key, flow)
+    for (const [id, reservation] of set.changedReservations) this.reservations.set(id, reservation)
     for (const event of set.events) {
       const { data, ...rest } = event
       this.events.push({
@@ -220,7 +264,7 @@ export class MemoryTables {
   /** The tally of a pool, counted anew from its machines. */
   recount(poolId: number): Tally {
     const tally: Tally = {}
-    for (const vm of this.vms.values()) if (vm.poolId === poolId) countUp(tally, vm.type, vm.state, 1)
+    for (const vm of this.vms.values()) if (vm.poolId === poolId) countUp(tally, vm.class, vm.state, 1)
     return tally
   }
 }
@@ -268,9 +312,17 @@ export class MemoryStore implements Store {
     await this.#step()
     this.#lastNowMs = Math.max(this.#lastNowMs, this.#now())
     const rows = this.tables.load(needs, this.#lastNowMs)
+    const had = new Set(rows.vms.map(({ id }) => id))
     let over = false
     return {
       rows,
+      more: async (needs) => {
+        must(!over, 'the batch has ended')
+        await this.#step()
+        const more = this.tables.more(needs, had, rows.nowMs)
+        for (const { id } of more.vms) had.add(id)
+        return more
+      },
       commit: async (workingSet) => {
         must(!over, 'the batch has ended')
         over = true
@@ -362,6 +414,7 @@ export function readsOf(tables: MemoryTables, step: () => Promise<void>): Reads 
         .flatMap(({ dueAtMs }) => dueAtMs ?? [])
       return due.length === 0 ? null : Math.min(...due)
     },
+    ...allocationReads(tables),
     installation: async () => tables.installation,
     events: async (slice) => sliced(tables.events, slice),
     accountEvents: async (slice) =>
@@ -391,8 +444,10 @@ function readingOf(row: PoolRow | undefined): PoolReading | null {
   const known = readings.get(row)
   if (known !== undefined) return known
   const { pool, tally } = row
-  const states = VM_TYPE_NAMES.flatMap((type) =>
-    VM_STATES.map((state) => ({ type, state, count: tally[type]?.[state] ?? 0 })),
+  const counted = countByType(tally)
+  for (const type of VM_TYPE_NAMES) if (!counted.has(type)) counted.set(type, {})
+  const states = [...counted].flatMap(([type, counts]) =>
+    VM_STATES.map((state) => ({ type, state, count: counts[state] ?? 0 })),
   )
   const reading = { pool, stats: poolStats(pool, tally), states }
   readings.set(row, reading)

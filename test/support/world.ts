@@ -12,13 +12,13 @@ import {
   type ReplyOf,
 } from '../../src/domain/command.ts'
 import type { Event } from '../../src/domain/event.ts'
+import { type Lease, plainLease } from '../../src/domain/lease.ts'
 import { DEFAULT_POLICY, DEFAULT_POOL, EMPTY_QUEUE, type Pool, type Tally } from '../../src/domain/pool.ts'
 import { isRefusal, type Refusal, type RefusalCode } from '../../src/domain/refusal.ts'
 import type { User } from '../../src/domain/user.ts'
 import { VM_STATES, type Vm, type VmState } from '../../src/domain/vm.ts'
 import { classKeyOf } from '../../src/domain/vm-class.ts'
-import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
-import { type Installation, Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import { type Installation, leaseKey, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import { MemoryTables } from './memory-store.ts'
 
 export const NOW_MS = Date.UTC(2026, 0, 1)
@@ -32,6 +32,7 @@ export function aUser(id: number, edit: Partial<User> = {}): User {
     role: id === 1 ? 'admin' : 'user',
     passwordHash: `hash of ${id}`,
     credentialVersion: 1,
+    quota: null,
     state: 'active',
     createdAtMs: NOW_MS,
     ...edit,
@@ -84,6 +85,11 @@ export function aPool(edit: Partial<Pool> = {}): Pool {
   }
 }
 
+/** A pool without its version, which counts batches and not what they were for. */
+export function unversioned(pool: Pool): Pool {
+  return { ...pool, queue: { ...pool.queue, version: 0 } }
+}
+
 export function actor(userId: number, credentialVersion = 1) {
   return { userId, credentialVersion }
 }
@@ -96,26 +102,30 @@ export interface Rows {
   /** Unless given: the pool `default` with as many machines as its target. */
   readonly pools?: readonly Pool[]
   readonly vms?: readonly Vm[]
+  /** In place of the plain leases of machines that are held. */
+  readonly leases?: readonly Lease[]
   readonly installation?: Partial<Installation>
 }
 
 /** Tables with these rows, tallies counted, and ids going on after the highest. */
-export function tablesOf({ users = [aUser(1), aUser(2), aUser(3)], pools, vms = [], installation }: Rows) {
+export function tablesOf({
+  users = [aUser(1), aUser(2), aUser(3)],
+  pools,
+  vms = [],
+  leases = [],
+  installation,
+}: Rows) {
   const tables = new MemoryTables()
   for (const user of users) tables.users.set(user.id, user)
   for (const vm of vms) tables.vms.set(vm.id, vm)
   for (const pool of pools ?? [aPool({ target: vms.filter((vm) => vm.state !== 'deleting').length })])
     tables.pools.set(pool.id, { pool, tally: tables.recount(pool.id) })
   for (const { id: vmId, generation, poolId, holderId, leasedAtMs } of vms)
-    if (holderId !== null && leasedAtMs !== null)
-      tables.leases.set(`${vmId} ${generation}`, {
-        vmId,
-        generation,
-        poolId,
-        userId: holderId,
-        fromMs: leasedAtMs,
-        endedAtMs: null,
-      })
+    if (holderId !== null && leasedAtMs !== null) {
+      const lease = plainLease({ vmId, generation, poolId, userId: holderId, fromMs: leasedAtMs })
+      tables.leases.set(leaseKey(lease), lease)
+    }
+  for (const lease of leases) tables.leases.set(leaseKey(lease), lease)
   tables.installation = {
     ...tables.installation,
     nextUserId: Math.max(0, ...tables.users.keys()) + 1,
@@ -205,8 +215,8 @@ export function assertRefused(answer: unknown, code: RefusalCode): void {
 
 /** A tally without its zeros. */
 export function counts(tally: Tally): Record<string, number> {
-  const entries = VM_TYPE_NAMES.flatMap((type) =>
-    VM_STATES.map((state) => [`${type} ${state}`, tally[type]?.[state] ?? 0] as const),
+  const entries = Object.keys(tally).flatMap((key) =>
+    VM_STATES.map((state) => [`${key} ${state}`, tally[key]?.[state] ?? 0] as const),
   )
   return Object.fromEntries(entries.filter(([, count]) => count !== 0))
 }

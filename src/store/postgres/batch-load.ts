@@ -6,11 +6,18 @@
 import type { PoolClient } from 'pg'
 import type { VmType } from '../../domain/vm-type.ts'
 import type { FoundRows, WantedRows } from '../batch-rows.ts'
+import { LEASE_COLUMNS } from '../lease.ts'
 import { StoreConflict } from '../port.ts'
-import { type Tables, VM_COLUMNS, type VmTuple } from '../tables.ts'
+import { type Tables, type Tuple, VM_COLUMNS, type VmTuple } from '../tables.ts'
+import { completeBooks, readAllocation, wantedBooks } from './allocation-rows.ts'
 import { Flight, numbers, prepared, type Row, texts } from './statement.ts'
 
 const VM = VM_COLUMNS.map((column) => `vm.${column}`).join(', ')
+/** Machines that may be leased come with the lease that runs on them. */
+const LEASED_VM = [VM, ...LEASE_COLUMNS.map((column) => `lease.${column}`)].join(', ')
+const ITS_LEASE = `LEFT JOIN lease ON vm.holder_id IS NOT NULL AND lease.vm_id = vm.id AND lease.generation = vm.generation
+       AND lease.ended_at_ms IS NULL`
+const CLOCK_MS = '(SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)'
 
 const SQL = {
   holdInstallation: prepared('SELECT id FROM installation FOR UPDATE'),
@@ -19,7 +26,9 @@ const SQL = {
        SELECT id FROM pool WHERE name = ANY ($1::text[])
        UNION SELECT unnest($2::bigint[])
        UNION SELECT pool_id FROM vm WHERE id = ANY ($3::bigint[])
-       UNION SELECT pool_id FROM vm WHERE holder_id = ANY ($4::bigint[]))
+       UNION SELECT pool_id FROM vm WHERE holder_id = ANY ($4::bigint[])
+       UNION SELECT pool_id FROM request WHERE id = ANY ($5::text[])
+       UNION SELECT pool_id FROM reservation WHERE id = ANY ($6::text[]))
      ORDER BY id FOR UPDATE`,
   ),
   holdNamedPools: prepared(
@@ -43,14 +52,16 @@ const SQL = {
   oldestAnswers: prepared('SELECT * FROM answer ORDER BY at_ms LIMIT $1'),
   countUsers: prepared(`SELECT count(*) AS n FROM "user" WHERE state = 'active'`),
   tallies: prepared('SELECT tally FROM pool'),
-  vms: prepared(`SELECT ${VM} FROM vm WHERE id = ANY ($1::bigint[])`),
+  vms: prepared(`SELECT ${LEASED_VM} FROM vm ${ITS_LEASE} WHERE vm.id = ANY ($1::bigint[])`),
   ready: prepared(
     `SELECT ${VM} FROM vm WHERE pool_id = (SELECT id FROM pool WHERE name = $1) AND state = 'ready'
      ORDER BY id LIMIT $2`,
   ),
   readyOfType: prepared(
-    `SELECT ${VM} FROM vm WHERE pool_id = (SELECT id FROM pool WHERE name = $1) AND type = $2 AND state = 'ready'
-     ORDER BY id LIMIT $3`,
+    `SELECT ${VM} FROM pool CROSS JOIN json_object_keys(pool.tally::json) AS key CROSS JOIN LATERAL (
+       SELECT * FROM vm WHERE vm.pool_id = pool.id AND vm.class = key AND vm.state = 'ready' ORDER BY vm.id LIMIT $3) AS vm
+     WHERE pool.name = $1 AND (key = $2 OR starts_with(key, $2 || ',') OR starts_with(key, $2 || '#'))
+     ORDER BY vm.id LIMIT $3`,
   ),
   highestReady: prepared(
     `SELECT ${VM} FROM vm WHERE pool_id = $1 AND state = 'ready' ORDER BY id DESC LIMIT $2`,
@@ -61,11 +72,20 @@ const SQL = {
   ),
   due: prepared(
     `SELECT ${VM} FROM vm WHERE pool_id = $1 AND state = $2 AND due_at_ms IS NOT NULL AND due_at_ms <=
-       coalesce($3::bigint, (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint))
+       coalesce($3::bigint, ${CLOCK_MS})
      ORDER BY due_at_ms LIMIT $4`,
   ),
-  heldBy: prepared(`SELECT ${VM} FROM vm WHERE holder_id = $1 ORDER BY id LIMIT $2`),
-  standing: prepared(`SELECT ${VM} FROM vm WHERE state <> 'deleting' ORDER BY id LIMIT $1`),
+  dueLeases: prepared(
+    `SELECT ${LEASED_VM} FROM lease JOIN vm ON vm.id = lease.vm_id
+     WHERE lease.pool_id = $1 AND lease.due_at_ms IS NOT NULL AND lease.due_at_ms <= coalesce($2::bigint, ${CLOCK_MS})
+     ORDER BY lease.due_at_ms LIMIT $3`,
+  ),
+  heldBy: prepared(
+    `SELECT ${LEASED_VM} FROM vm ${ITS_LEASE} WHERE vm.holder_id = $1 ORDER BY vm.id LIMIT $2`,
+  ),
+  standing: prepared(
+    `SELECT ${LEASED_VM} FROM vm ${ITS_LEASE} WHERE vm.state <> 'deleting' ORDER BY vm.id LIMIT $1`,
+  ),
 }
 
 export interface Loaded {
@@ -123,6 +143,9 @@ export async function loadBatch(
     look(flight.tuples(SQL.due, [poolId, state, clockMs, rowsMax]))
   for (const [userId, rowsMax] of wanted.heldBy) look(flight.tuples(SQL.heldBy, [userId, rowsMax]))
   if (wanted.standing > 0) look(flight.tuples(SQL.standing, [wanted.standing]))
+  for (const [poolId, rowsMax] of wanted.dueLeases)
+    look(flight.tuples(SQL.dueLeases, [poolId, clockMs, rowsMax]))
+  const allocation = readAllocation(flight, wanted, clockMs)
   const census = wanted.census ? countAll(flight) : null
   await flight.landed()
 
@@ -130,6 +153,11 @@ export async function loadBatch(
   const row = (await installation)[0] as Tables['installation'] & { now_ms: number }
   const { now_ms, ...installationRow } = row
   const idOf = new Map(poolRows.map(({ id, name }) => [name, id]))
+  const held = new Set(idOf.values())
+  const vms = distinct(await Promise.all(found), held)
+  const requests = distinct(await Promise.all(allocation.requests), held)
+  const reservations = distinct([await allocation.reservations], held)
+  const books = await completeBooks(client, wantedBooks(poolRows, wanted, await allocation.changes))
   return {
     found: {
       nowMs: Math.max(clockMs ?? now_ms, wanted.nowMs, ...poolRows.map(({ at_ms }) => at_ms)),
@@ -138,7 +166,13 @@ export async function loadBatch(
       tokens: (await Promise.all(tokens)).flat(),
       answers: (await Promise.all(answers)).flat(),
       pools: poolRows,
-      vms: distinct(await Promise.all(found), new Set(idOf.values())),
+      vms: vms.map((row) => row.slice(0, VM_COLUMNS.length)),
+      leases: vms
+        .map((row) => row.slice(VM_COLUMNS.length))
+        .filter(([vmId]) => vmId !== undefined && vmId !== null),
+      requests,
+      reservations,
+      books: books.books,
       ready: await Promise.all(
         ready.flatMap(({ pool, type, vms }) => {
           const poolId = idOf.get(pool)
@@ -148,7 +182,7 @@ export async function loadBatch(
       ),
       census: await census,
     },
-    statements: flight.sent,
+    statements: flight.sent + books.statements,
   }
 }
 
@@ -157,6 +191,8 @@ function holdPools(flight: Flight, wanted: WantedRows): Promise<readonly Row[]> 
     ...wanted.poolIds,
     ...wanted.removable.map(([poolId]) => poolId),
     ...wanted.due.map(([poolId]) => poolId),
+    ...wanted.dueLeases.map(([poolId]) => poolId),
+    ...wanted.dueRequests.map(([poolId]) => poolId),
   ]
   const names = [
     ...wanted.poolNames,
@@ -164,24 +200,32 @@ function holdPools(flight: Flight, wanted: WantedRows): Promise<readonly Row[]> 
     ...wanted.readyOfType.map(([name]) => name),
   ]
   if (wanted.allPools || wanted.standing > 0) return flight.rows(SQL.holdAllPools, [])
-  if (wanted.vmIds.length > 0 || wanted.heldBy.length > 0) {
-    const holders = wanted.heldBy.map(([userId]) => userId)
-    return flight.rows(SQL.holdPools, [texts(names), numbers(ids), numbers(wanted.vmIds), numbers(holders)])
-  }
+  const { vmIds, heldBy, requestIds, reservationIds } = wanted
+  if (vmIds.length + heldBy.length + requestIds.length + reservationIds.length > 0)
+    return flight.rows(SQL.holdPools, [
+      texts(names),
+      numbers(ids),
+      numbers(vmIds),
+      numbers(heldBy.map(([userId]) => userId)),
+      texts(requestIds),
+      texts(reservationIds),
+    ])
   if (names.length === 0 && ids.length === 0) return Promise.resolve([])
   return flight.rows(SQL.holdNamedPools, [texts(names), numbers(ids)])
 }
 
-/** Each machine once. A machine of a pool that is not held came between two statements: the batch has to begin again. */
-function distinct(lists: readonly (readonly VmTuple[])[], held: ReadonlySet<number>): VmTuple[] {
-  const vms = new Map<number, VmTuple>()
+/** Each row once. A row of a pool that is not held came between two statements: the batch has to begin again. */
+function distinct(lists: readonly (readonly Tuple[])[], held: ReadonlySet<number>): Tuple[] {
+  const found = new Map<string | number | null, Tuple>()
   for (const list of lists)
-    for (const vm of list) {
-      if (!held.has(vm[1] as number))
-        throw new StoreConflict(`machine ${vm[0]} came into a pool that the batch does not hold`)
-      vms.set(vm[0] as number, vm)
+    for (const row of list) {
+      const [id = null, poolId] = row
+      if (!held.has(poolId as number))
+        throw new StoreConflict(`${id} came into a pool that the batch does not hold`)
+      // Where a machine is found twice, it is once without its lease.
+      if (row.length >= (found.get(id)?.length ?? 0)) found.set(id, row)
     }
-  return [...vms.values()]
+  return [...found.values()]
 }
 
 async function countAll(flight: Flight): Promise<{ users: number; vms: number }> {

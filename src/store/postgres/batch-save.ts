@@ -7,9 +7,10 @@
  * the lowest of them (event-cursor.ts).
  */
 import type { PoolClient } from 'pg'
-import type { ChangedRows } from '../batch-rows.ts'
+import type { ChangedBook, ChangedRows } from '../batch-rows.ts'
 import { StoreConflict } from '../port.ts'
 import { VM_COLUMNS } from '../tables.ts'
+import { saveAllocation, saveBookChanges } from './allocation-rows.ts'
 import { CURSOR_BITS } from './event-cursor.ts'
 import { Flight, numbers, prepared, texts } from './statement.ts'
 
@@ -31,6 +32,8 @@ const VM_TYPES: Record<(typeof VM_COLUMNS)[number], 'bigint' | 'text'> = {
   attempts: 'bigint',
   failure: 'text',
   created_at_ms: 'bigint',
+  class: 'text',
+  free_at_ms: 'bigint',
 }
 const FIXED: readonly string[] = ['id', 'pool_id', 'type', 'created_at_ms']
 const CHANGING = VM_COLUMNS.filter((column) => !FIXED.includes(column))
@@ -60,14 +63,15 @@ const SQL = {
   letGoOfEmails: prepared(`UPDATE "user" SET state = 'gone' WHERE id = ANY ($1::bigint[])`),
   updateUsers: prepared(
     `UPDATE "user" SET name = new.name, email = new.email, role = new.role, password_hash = new.password_hash,
-       credential_version = new.credential_version, state = new.state
-     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
-       AS new (id, name, email, role, password_hash, credential_version, state)
+       credential_version = new.credential_version, state = new.state, quota = new.quota
+     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[])
+       AS new (id, name, email, role, password_hash, credential_version, state, quota)
      WHERE "user".id = new.id`,
   ),
   insertUsers: prepared(
-    `INSERT INTO "user" (id, name, email, role, password_hash, credential_version, state, created_at_ms)
-     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::bigint[])`,
+    `INSERT INTO "user" (id, name, email, role, password_hash, credential_version, state, quota, created_at_ms)
+     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+       $9::bigint[])`,
   ),
   insertTokens: prepared(
     `INSERT INTO token (id, user_id, name, hash, credential_version, created_at_ms, expires_at_ms, last_used_at_ms,
@@ -91,15 +95,20 @@ const SQL = {
      WHERE answer.user_id = gone.user_id AND answer.key = gone.key`,
   ),
   insertPools: prepared(
-    `INSERT INTO pool (id, name, target, type_mix, cleaning, provider, tally, created_at_ms, at_ms)
-     SELECT *, $9::bigint FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[])`,
+    `INSERT INTO pool (id, name, target, type_mix, cleaning, provider, tally, policy, queue, created_at_ms, at_ms)
+     SELECT *, $11::bigint FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+       $9::text[], $10::bigint[])`,
   ),
   updatePools: prepared(
     `UPDATE pool SET name = new.name, target = new.target, type_mix = new.type_mix, cleaning = new.cleaning,
-       provider = new.provider, tally = new.tally, at_ms = $8
-     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
-       AS new (id, name, target, type_mix, cleaning, provider, tally)
+       provider = new.provider, tally = new.tally, policy = new.policy, queue = new.queue, at_ms = $10
+     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+       AS new (id, name, target, type_mix, cleaning, provider, tally, policy, queue)
      WHERE pool.id = new.id`,
+  ),
+  countPools: prepared(
+    `UPDATE pool SET tally = new.tally, queue = new.queue, at_ms = $4
+     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS new (id, tally, queue) WHERE pool.id = new.id`,
   ),
   insertVms: prepared(
     `INSERT INTO vm (${VM_COLUMNS.join(', ')}) SELECT ${VM_COLUMNS.join(', ')} FROM ${rowsOf(VM_INSERTED)}`,
@@ -115,15 +124,6 @@ const SQL = {
   deleteVms: prepared(
     `WITH gone AS (DELETE FROM vm WHERE id = ANY ($1::bigint[]) AND state = 'deleting' RETURNING 1)
      SELECT expect((SELECT count(*) FROM gone), $2, 'machines that should go are there and being destroyed')`,
-  ),
-  insertLeases: prepared(
-    `INSERT INTO lease (vm_id, generation, pool_id, user_id, from_ms)
-     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])`,
-  ),
-  endLeases: prepared(
-    `UPDATE lease SET ended_at_ms = new.ended_at_ms
-     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS new (vm_id, generation, ended_at_ms)
-     WHERE lease.vm_id = new.vm_id AND lease.generation = new.generation`,
   ),
   insertEvents: prepared(
     `WITH inserted AS (
@@ -147,6 +147,12 @@ export interface BatchId {
   readonly atMs: number
 }
 
+/** What a batch changed: its rows, and what that means to books. */
+export interface Changed {
+  readonly rows: ChangedRows
+  readonly books: readonly ChangedBook[]
+}
+
 export interface Saved {
   readonly lastEventId: number
   readonly statements: number
@@ -156,7 +162,7 @@ export interface Saved {
 export async function saveBatch(
   client: PoolClient,
   batch: BatchId,
-  changed: ChangedRows,
+  { rows: changed, books }: Changed,
   namespace: number,
 ): Promise<Saved> {
   const flight = new Flight(client)
@@ -167,7 +173,8 @@ export async function saveBatch(
   saveAnswers(flight, changed)
   savePools(flight, changed)
   saveVms(flight, changed)
-  saveLeases(flight, changed)
+  saveAllocation(flight, changed)
+  saveBookChanges(flight, books)
   const { installation } = changed
   if (installation !== null)
     void flight.rows(SQL.updateInstallation, [
@@ -195,8 +202,9 @@ export async function saveBatch(
  * and to lock their whole table would be to wait for them.
  */
 function wipe(flight: Flight): void {
-  for (const table of ['"user"', 'token', 'answer', 'vm', 'pool']) void flight.plain(`DELETE FROM ${table}`)
-  void flight.plain('TRUNCATE lease, event')
+  for (const table of ['"user"', 'token', 'answer', 'vm', 'pool', 'request', 'flow', 'reservation'])
+    void flight.plain(`DELETE FROM ${table}`)
+  void flight.plain('TRUNCATE lease, event, pool_change')
 }
 
 function saveUsers(flight: Flight, { users, newUsers }: ChangedRows): void {
@@ -208,6 +216,7 @@ function saveUsers(flight: Flight, { users, newUsers }: ChangedRows): void {
     texts(rows.map((row) => row.password_hash)),
     numbers(rows.map((row) => row.credential_version)),
     texts(rows.map((row) => row.state)),
+    texts(rows.map((row) => row.quota)),
   ]
   // E-mails may have passed from one user to another: all let go of theirs before anybody gets one.
   if (users.length > 0 && users.length + newUsers.length > 1)
@@ -261,7 +270,7 @@ function saveAnswers(flight: Flight, { newAnswers, goneAnswers }: ChangedRows): 
     ])
 }
 
-function savePools(flight: Flight, { pools, newPools, nowMs }: ChangedRows): void {
+function savePools(flight: Flight, { pools, newPools, counted, nowMs }: ChangedRows): void {
   const columns = (rows: typeof pools) => [
     numbers(rows.map((row) => row.id)),
     texts(rows.map((row) => row.name)),
@@ -270,6 +279,8 @@ function savePools(flight: Flight, { pools, newPools, nowMs }: ChangedRows): voi
     texts(rows.map((row) => row.cleaning)),
     texts(rows.map((row) => row.provider)),
     texts(rows.map((row) => row.tally)),
+    texts(rows.map((row) => row.policy)),
+    texts(rows.map((row) => row.queue)),
   ]
   if (newPools.length > 0)
     void flight.rows(SQL.insertPools, [
@@ -278,6 +289,13 @@ function savePools(flight: Flight, { pools, newPools, nowMs }: ChangedRows): voi
       nowMs,
     ])
   if (pools.length > 0) void flight.rows(SQL.updatePools, [...columns(pools), nowMs])
+  if (counted.length > 0)
+    void flight.rows(SQL.countPools, [
+      numbers(counted.map(({ id }) => id)),
+      texts(counted.map(({ tally }) => tally)),
+      texts(counted.map(({ queue }) => queue)),
+      nowMs,
+    ])
 }
 
 function saveVms(flight: Flight, { newVms, vms, goneVmIds }: ChangedRows): void {
@@ -302,22 +320,6 @@ function saveVms(flight: Flight, { newVms, vms, goneVmIds }: ChangedRows): void 
     ])
   }
   if (goneVmIds.length > 0) void flight.rows(SQL.deleteVms, [numbers(goneVmIds), goneVmIds.length])
-}
-
-function saveLeases(flight: Flight, { leases }: ChangedRows): void {
-  const begun = leases.filter(([, , , , , endedAtMs]) => endedAtMs === null)
-  const ended = leases.filter(([, , , , , endedAtMs]) => endedAtMs !== null)
-  const column = (rows: typeof leases, at: number) => numbers(rows.map((row) => row[at] as number))
-  if (begun.length > 0)
-    void flight.rows(
-      SQL.insertLeases,
-      [0, 1, 2, 3, 4].map((at) => column(begun, at)),
-    )
-  if (ended.length > 0)
-    void flight.rows(
-      SQL.endLeases,
-      [0, 1, 5].map((at) => column(ended, at)),
-    )
 }
 
 function eventColumns({ events }: ChangedRows): string[] {

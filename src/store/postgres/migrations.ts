@@ -155,6 +155,108 @@ export const MIGRATIONS: readonly Migration[] = [
         WHERE type IN ('user.changed', 'user.deleted', 'token.revoked', 'installation.reset');
     `,
   },
+  {
+    id: 3,
+    name: 'classes, policies, leases with terms, requests, flows, reservations, changes of pools',
+    sql: `
+      ALTER TABLE "user" ADD COLUMN quota text;
+
+      ALTER TABLE pool ADD COLUMN policy text NOT NULL DEFAULT '{}';
+      ALTER TABLE pool ADD COLUMN queue text NOT NULL DEFAULT '{}';
+
+      ALTER TABLE vm ADD COLUMN class text;
+      ALTER TABLE vm ADD COLUMN free_at_ms bigint;
+      UPDATE vm SET class = type;
+      ALTER TABLE vm ALTER COLUMN class SET NOT NULL;
+      DROP INDEX vm_ready_type;
+      CREATE INDEX vm_ready_class ON vm (pool_id, class, id) WHERE state = 'ready';
+
+      ALTER TABLE lease ADD COLUMN ends_at_ms bigint;
+      ALTER TABLE lease ADD COLUMN ended_by text;
+      ALTER TABLE lease ADD COLUMN request_id text;
+      ALTER TABLE lease ADD COLUMN reservation_id text;
+      ALTER TABLE lease ADD COLUMN soft_grace_seconds bigint;
+      ALTER TABLE lease ADD COLUMN heartbeat_seconds bigint;
+      ALTER TABLE lease ADD COLUMN beat_by_ms bigint;
+      ALTER TABLE lease ADD COLUMN due_at_ms bigint;
+      ALTER TABLE lease ADD COLUMN warned bigint NOT NULL DEFAULT 0;
+      ALTER TABLE lease ADD COLUMN charged_minutes double precision NOT NULL DEFAULT 0;
+      ALTER TABLE lease ADD COLUMN weight double precision NOT NULL DEFAULT 1;
+      ALTER TABLE lease ADD COLUMN purpose text;
+      ALTER TABLE lease ADD COLUMN labels text;
+      ALTER TABLE lease ADD COLUMN shared_with text;
+      UPDATE lease SET ended_by = 'checked_in' WHERE ended_at_ms IS NOT NULL;
+      CREATE INDEX lease_due ON lease (pool_id, due_at_ms) WHERE due_at_ms IS NOT NULL;
+      -- By the end, not the beginning: what somebody used in a week is found however long ago it began. Those that run are
+      -- found by their machines (vm_holder), so that a checkout writes no entry here.
+      CREATE INDEX lease_ended ON lease (user_id, ended_at_ms, vm_id, generation) WHERE ended_at_ms IS NOT NULL;
+
+      -- Their states are checked by nothing but the domain: these rows change with each grant.
+      CREATE TABLE request (
+        -- Compared byte by byte, as everywhere else.
+        id text COLLATE "C" PRIMARY KEY,
+        pool_id bigint NOT NULL,
+        user_id bigint NOT NULL,
+        seq bigint NOT NULL,
+        wish text NOT NULL,
+        terms text NOT NULL,
+        priority text NOT NULL,
+        state text NOT NULL,
+        created_at_ms bigint NOT NULL,
+        until_ms bigint,
+        ended_at_ms bigint,
+        due bigint,
+        parked bigint NOT NULL,
+        collect_since_ms bigint,
+        reservation_id text,
+        leases text NOT NULL
+      );
+      CREATE INDEX request_waiting ON request (pool_id, id) WHERE state = 'waiting';
+      CREATE INDEX request_until ON request (pool_id, until_ms) WHERE state = 'waiting';
+      CREATE INDEX request_waiter ON request (user_id) WHERE state = 'waiting';
+      CREATE INDEX request_user ON request (user_id, id);
+
+      CREATE TABLE flow (
+        pool_id bigint NOT NULL,
+        user_id bigint NOT NULL,
+        tag double precision NOT NULL,
+        PRIMARY KEY (pool_id, user_id)
+      );
+
+      CREATE TABLE reservation (
+        -- Compared byte by byte, as everywhere else.
+        id text COLLATE "C" PRIMARY KEY,
+        pool_id bigint NOT NULL,
+        user_id bigint NOT NULL,
+        wish text NOT NULL,
+        from_ms bigint NOT NULL,
+        to_ms bigint NOT NULL,
+        pinned text NOT NULL,
+        state text NOT NULL,
+        at_risk bigint NOT NULL,
+        missing bigint NOT NULL,
+        confirmed_seq bigint NOT NULL,
+        no_show_seconds bigint,
+        claimed bigint NOT NULL,
+        series_id text,
+        purpose text,
+        labels text NOT NULL,
+        created_at_ms bigint NOT NULL
+      );
+      CREATE INDEX reservation_confirmed ON reservation (pool_id, from_ms) WHERE state = 'confirmed';
+      CREATE INDEX reservation_active ON reservation (pool_id, to_ms) WHERE state = 'active';
+      CREATE INDEX reservation_user ON reservation (user_id, id);
+      CREATE INDEX reservation_series ON reservation (series_id, id) WHERE series_id IS NOT NULL;
+
+      -- What each batch changed of a pool's book, so that other servers can follow; the newest versions only.
+      CREATE TABLE pool_change (
+        pool_id bigint NOT NULL,
+        version bigint NOT NULL,
+        change text NOT NULL,
+        PRIMARY KEY (pool_id, version)
+      );
+    `,
+  },
 ]
 
 /** Taken while steps are done, so that servers that start together do them once. Any number that nobody else uses will do. */

@@ -3,6 +3,7 @@
  * together without waiting for each other's answers, so a step takes one round trip, however many statements it has.
  */
 import type { PoolClient, QueryArrayResult, QueryResult } from 'pg'
+import type { ColumnType } from '../tables.ts'
 
 /** A statement that is prepared under its name. */
 export interface Prepared {
@@ -15,6 +16,13 @@ let statements = 0
 /** A statement with a name that no other has. */
 export function prepared(text: string): Prepared {
   return { name: `b${++statements}`, text }
+}
+
+/** What PostgreSQL calls the types of columns. */
+export const PG_TYPES: Record<ColumnType, string> = {
+  integer: 'bigint',
+  real: 'double precision',
+  text: 'text',
 }
 
 export type Value = string | number | boolean | null

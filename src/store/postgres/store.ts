@@ -3,8 +3,9 @@
  * decided, and is saved and committed in one go (batch-save.ts): two round trips. Batches on different pools run side by side.
  */
 import type { PoolClient } from 'pg'
-import type { LoadedRows, Needs, WorkingSet } from '../../domain/working-set.ts'
-import { type ChangedRows, changedRows, loadedRows, wantedRows } from '../batch-rows.ts'
+import type { Vm } from '../../domain/vm.ts'
+import type { LoadedRows, MoreNeeds, MoreRows, Needs, WorkingSet } from '../../domain/working-set.ts'
+import { changedBooks, changedRows, loadedRows, moreRows, wantedMore, wantedRows } from '../batch-rows.ts'
 import {
   type Batch,
   type Committed,
@@ -13,8 +14,9 @@ import {
   StoreConflict,
   StoreRefusesToOpen,
 } from '../port.ts'
+import { readMore } from './allocation-rows.ts'
 import { loadBatch } from './batch-load.ts'
-import { type BatchId, saveBatch } from './batch-save.ts'
+import { type BatchId, type Changed, saveBatch } from './batch-save.ts'
 import { Connections } from './connections.ts'
 import { isConnectionLost, messageOf, storeError } from './errors.ts'
 import { NAMESPACE_SQL } from './event-cursor.ts'
@@ -186,11 +188,33 @@ interface BatchParts {
 class PostgresBatch implements Batch {
   readonly rows: LoadedRows
   readonly #parts: BatchParts
+  /** Machines that the batch was given. */
+  readonly #vms: Vm[]
+  /** Statements that were sent for `more`. */
+  #more = 0
   #ended = false
 
   constructor(parts: BatchParts) {
     this.#parts = parts
     this.rows = parts.rows
+    this.#vms = [...parts.rows.vms]
+  }
+
+  async more(needs: MoreNeeds): Promise<MoreRows> {
+    if (this.#ended) throw new Error('this batch was committed or released already')
+    const { client, over } = this.#parts
+    try {
+      const { found, statements } = await readMore(client, wantedMore(needs, this.#vms), this.rows.nowMs)
+      this.#more += statements
+      const rows = moreRows(found, needs, this.#vms)
+      this.#vms.push(...rows.vms)
+      return rows
+    } catch (error) {
+      this.#end()
+      await giveBack(client, error)
+      over()
+      throw storeError(error)
+    }
   }
 
   async commit(workingSet: WorkingSet): Promise<Committed> {
@@ -226,22 +250,22 @@ class PostgresBatch implements Batch {
     this.#ended = true
   }
 
-  async #prepared(workingSet: WorkingSet, needs: Needs): Promise<ChangedRows> {
+  async #prepared(workingSet: WorkingSet, needs: Needs): Promise<Changed> {
     try {
       requireHeld(workingSet, needs, this.rows)
-      return changedRows(workingSet)
+      return { rows: changedRows(workingSet), books: changedBooks(workingSet) }
     } catch (error) {
       await giveBack(this.#parts.client, error)
       throw error
     }
   }
 
-  async #save(client: PoolClient, batch: BatchId, changed: ChangedRows, namespace: number): Promise<number> {
+  async #save(client: PoolClient, batch: BatchId, changed: Changed, namespace: number): Promise<number> {
     const { settings, connections, statements } = this.#parts
     try {
       const saved = await saveBatch(client, batch, changed, namespace)
       client.release()
-      settings.measured?.({ statements: statements + saved.statements })
+      settings.measured?.({ statements: statements + this.#more + saved.statements })
       return saved.lastEventId
     } catch (error) {
       await giveBack(client, error)

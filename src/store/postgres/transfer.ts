@@ -14,7 +14,7 @@ import {
   type TransferTable,
 } from '../transfer.ts'
 import { migrationStatus } from './migrations.ts'
-import { numbers, texts } from './statement.ts'
+import { numbers, PG_TYPES, texts } from './statement.ts'
 
 const SLICE_ROWS = 5_000
 
@@ -93,7 +93,7 @@ export async function importIntoPostgres(
       await client.query(`ALTER SEQUENCE event_id RESTART WITH ${lastEventId}`)
       await client.query("SELECT nextval('event_id')")
     }
-    await client.query('ANALYZE "user", token, pool, vm, lease, event')
+    await client.query('ANALYZE "user", token, pool, vm, lease, request, flow, reservation, event')
     await client.query('COMMIT')
     return counts
   } catch (error) {
@@ -112,7 +112,7 @@ async function updateInstallation(client: ClientBase, { table, rows }: TransferS
 
 function insert(client: ClientBase, { table, rows }: TransferSlice): Promise<unknown> {
   const types = columnTypesOf(table)
-  const arrays = types.map((type, i) => `$${i + 1}::${type === 'integer' ? 'bigint' : 'text'}[]`)
+  const arrays = types.map((type, i) => `$${i + 1}::${PG_TYPES[type]}[]`)
   const [more, value] = table === 'pool' ? [', at_ms', ', 0'] : ['', '']
   return client.query({
     name: `import ${table}`,
@@ -120,7 +120,7 @@ function insert(client: ClientBase, { table, rows }: TransferSlice): Promise<unk
            SELECT *${value} FROM unnest(${arrays.join(', ')})`,
     values: types.map((type, i) => {
       const values = rows.map((row) => row[i] ?? null)
-      return type === 'integer' ? numbers(values as number[]) : texts(values as string[])
+      return type === 'text' ? texts(values as string[]) : numbers(values as number[])
     }),
   })
 }
@@ -129,7 +129,8 @@ async function requireEmpty(client: ClientBase, where: string): Promise<void> {
   const { rows } = await client.query(
     `SELECT 1 FROM installation WHERE (state, next_user_id, next_vm_id, next_pool_id) <> ('open', 1, 1, 1)
      UNION ALL SELECT 1 FROM "user" UNION ALL SELECT 1 FROM token UNION ALL SELECT 1 FROM pool UNION ALL SELECT 1 FROM vm
-     UNION ALL SELECT 1 FROM lease UNION ALL SELECT 1 FROM event LIMIT 1`,
+     UNION ALL SELECT 1 FROM lease UNION ALL SELECT 1 FROM request UNION ALL SELECT 1 FROM flow
+     UNION ALL SELECT 1 FROM reservation UNION ALL SELECT 1 FROM event LIMIT 1`,
   )
   if (rows.length > 0)
     throw new TransferRefused(`the database ${where} is not empty: import into one that was never used`)

@@ -8,7 +8,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
 import { FIRST_VM_TYPES } from '../../domain/vm-type.ts'
 import { StoreRefusesToOpen } from '../port.ts'
-import { readStatements } from '../read-statements.ts'
+import { type ReadStatements, readStatements } from '../read-statements.ts'
 import { vmTypesText } from '../tables.ts'
 import { openDatabase } from './database.ts'
 import { MIGRATIONS, migrate } from './migrations.ts'
@@ -157,19 +157,41 @@ function filled(): NotingDatabase {
   const db = new NotingDatabase(':memory:')
   migrate(db, NOW_MS)
   db.exec(`
-    INSERT INTO pool VALUES (1, 'default', 3000, '{}', 'manual', 'simulated', '{}', 0);
-    INSERT INTO user VALUES (1, 'Ada', 'ada', 'admin', '', 1, 'active', 0);
+    INSERT INTO pool VALUES (1, 'default', 3000, '{}', 'manual', 'simulated', '{}', 0, '{}', '{}');
+    INSERT INTO user VALUES (1, 'Ada', 'ada', 'admin', '', 1, 'active', 0, NULL);
     WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 3000)
     INSERT INTO vm (id, pool_id, name, type, address, power, state, generation, holder_id, due_at_ms, claim, attempts,
-      created_at_ms)
+      created_at_ms, class)
     SELECT id, 1, 'vm', iif(id % 4 = 0, 'large', 'small'), '', 'running',
       iif(id % 300 = 0, 'maintenance', iif(id % 300 = 1, 'leased', 'ready')), 0, iif(id % 300 = 1, 1, NULL),
-      iif(id % 300 = 0, id, NULL), 0, 0, 0 FROM n;
+      iif(id % 300 = 0, id, NULL), 0, 0, 0, iif(id % 4 = 0, 'large', 'small') FROM n;
     WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 500)
     INSERT INTO event (id, at_ms, type) SELECT id, 0, 'vm.made' FROM n;
   `)
   return db
 }
+
+/** Filters of a list, by name; each value is a place in the statement. */
+type Filters = Parameters<ReadStatements['reservationsWhere']['with']>[0]
+
+/** Every read statement, and those with filters in the forms that have to be quick. */
+function statementsIn(reads: ReadStatements): { readonly sql: string }[] {
+  const { vms, usage, vmsOfPool, runningLeases, endedLeases, requestsWhere, reservationsWhere, ...others } =
+    reads
+  return [
+    ...Object.values(vms),
+    ...Object.values(usage),
+    ...Object.values(others),
+    vmsOfPool.with({}),
+    runningLeases.with({ userId: 1 }),
+    endedLeases.with({ userId: 1 }),
+    ...REQUEST_LISTS.map((filter) => requestsWhere.with(filter)),
+    ...RESERVATION_LISTS.map((filter) => reservationsWhere.with(filter)),
+  ]
+}
+
+const REQUEST_LISTS = [{ userId: 1 }, { poolId: 1, waiting: 1 }] as const
+const RESERVATION_LISTS: readonly Filters[] = [{ userId: 1 }, { seriesId: '' }]
 
 /** What SQLite means to do for a statement, line by line. */
 function planOf(db: DatabaseSync, sql: string): string[] {
@@ -219,6 +241,49 @@ describe('the indexes', () => {
     }
   })
 
+  /** Lists that are taken slice by slice, in the order of their index. */
+  const lists: [string, { sql: string }, RegExp][] = [
+    ['the leases that a user holds', reads.runningLeases.with({ userId: 1 }), /USING INDEX vm_holder\b/],
+    ['the running leases of a pool', reads.runningLeases.with({ poolId: 1 }), /USING INDEX vm_pool\b/],
+    ['the leases of a user that ended', reads.endedLeases.with({ userId: 1 }), /USING INDEX lease_ended\b/],
+    ['the requests of a user', reads.requestsWhere.with({ userId: 1 }), /USING INDEX request_user\b/],
+    [
+      'the waiting requests of a pool',
+      reads.requestsWhere.with({ poolId: 1, waiting: 1 }),
+      /USING INDEX request_waiting\b/,
+    ],
+    [
+      'the reservations of a user',
+      reads.reservationsWhere.with({ userId: 1 }),
+      /USING INDEX reservation_user\b/,
+    ],
+    [
+      'the reservations of a series',
+      reads.reservationsWhere.with({ seriesId: '' }),
+      /USING INDEX reservation_series\b/,
+    ],
+  ]
+  for (const [what, { sql }, index] of lists)
+    it(`lead to ${what}, in order`, () => {
+      const text = planOf(db, sql).join('\n')
+      assert.match(text, index)
+      assert.doesNotMatch(text, SORT)
+    })
+
+  it('lead to what a user holds, waits for and has used', () => {
+    const { held, used, waiting } = reads.usage
+    assert.match(planOf(db, held.sql).join('\n'), /USING INDEX vm_holder\b/)
+    for (const index of [/INDEX lease_ended\b/, /INDEX vm_holder\b/])
+      assert.match(planOf(db, used.sql).join('\n'), index)
+    assert.match(planOf(db, waiting.sql).join('\n'), /INDEX request_waiter\b/)
+  })
+
+  it('lead to the next time at which a pool’s queue has something to do', () => {
+    const text = planOf(db, reads.nextTickAtMs.sql).join('\n')
+    for (const index of ['lease_due', 'request_until', 'reservation_confirmed', 'reservation_active'])
+      assert.match(text, new RegExp(`INDEX ${index}\\b`))
+  })
+
   it('lead to users, pools and events by id, by e-mail and by name', () => {
     const plans: [{ sql: string }, RegExp][] = [
       [reads.user, /SEARCH user USING INTEGER PRIMARY KEY/],
@@ -241,19 +306,24 @@ describe('the indexes', () => {
       /pool_id = \? AND state = 'ready' ORDER BY id LIMIT/,
       /USING INDEX vm_ready\b/,
     ],
-    ['those of a type', /type = \? AND state = 'ready'/, /USING INDEX vm_ready_type\b/],
+    ['those of a class', /class = \? AND state = 'ready'/, /USING INDEX vm_ready_class\b/],
     ['the highest ready machines', /state = 'ready' ORDER BY id DESC/, /USING INDEX vm_ready\b/],
     ['machines that are being made', /state = 'provisioning'/, /INDEX vm_aside\b/],
-    ['machines that are due', /due_at_ms <= \?/, /INDEX vm_due\b/],
+    ['machines that are due', /state = \? AND due_at_ms IS NOT NULL AND due_at_ms <= \?/, /INDEX vm_due\b/],
     ['machines of a holder', /holder_id = \? ORDER BY/, /USING INDEX vm_holder\b/],
     ['a machine by id', /FROM vm WHERE id = \?$/, /INTEGER PRIMARY KEY/],
     ['a machine that changes', /^UPDATE vm/, /INTEGER PRIMARY KEY/],
     ['a machine that goes', /^DELETE FROM vm WHERE/, /INTEGER PRIMARY KEY/],
+    ['a lease that runs', /FROM lease WHERE vm_id = \? AND generation = \?/, /PRIMARY KEY/],
+    ['a lease that changes', /^UPDATE lease/, /PRIMARY KEY/],
+    ['leases that are due', /FROM lease WHERE pool_id = \?/, /INDEX lease_due\b/],
+    ['requests whose time is over', /until_ms <= \?/, /INDEX request_until\b/],
+    ['a request', /FROM request WHERE id = \?/, /PRIMARY KEY/],
+    ['a reservation', /FROM reservation WHERE id = \?/, /PRIMARY KEY/],
     ['a token', /FROM token WHERE id = \?$/, /PRIMARY KEY/],
     ['the tokens of a user', /FROM token WHERE user_id = \?$/, /INDEX token_user/],
     ['an answer', /FROM answer WHERE user_id/, /PRIMARY KEY/],
     ['the oldest answers', /FROM answer ORDER BY at_ms/, /INDEX answer_at/],
-    ['a lease that ends', /^UPDATE lease/, /PRIMARY KEY/],
   ]
   for (const [what, piece, index] of hot)
     it(`lead a batch to ${what}, in order`, () => {
@@ -271,8 +341,7 @@ describe('the indexes', () => {
     })
 
   it('are each used by some statement', () => {
-    const { vms, ...others } = reads
-    const statements = [...Object.values(vms), ...Object.values(others)].map(({ sql }) => sql)
+    const statements = statementsIn(reads).map(({ sql }) => sql)
     const plans = [...statements, ...writes].flatMap((sql) => planOf(db, sql)).join('\n')
     const indexes = db
       .prepare("SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")

@@ -129,6 +129,97 @@ export const MIGRATIONS: readonly Migration[] = [
       ALTER TABLE installation ADD COLUMN vm_types TEXT NOT NULL DEFAULT '{"small":{"vcpu":2,"memoryMb":8192},"medium":{"vcpu":4,"memoryMb":16384},"large":{"vcpu":8,"memoryMb":65536},"xlarge":{"vcpu":16,"memoryMb":131072}}';
     `,
   },
+  {
+    id: 3,
+    name: 'classes, policies, leases with terms, requests, flows, reservations',
+    sql: `
+      ALTER TABLE user ADD COLUMN quota TEXT;
+
+      ALTER TABLE pool ADD COLUMN policy TEXT NOT NULL DEFAULT '{}';
+      ALTER TABLE pool ADD COLUMN queue TEXT NOT NULL DEFAULT '{}';
+
+      ALTER TABLE vm ADD COLUMN class TEXT NOT NULL DEFAULT '';
+      ALTER TABLE vm ADD COLUMN free_at_ms INTEGER;
+      UPDATE vm SET class = type;
+      DROP INDEX vm_ready_type;
+      CREATE INDEX vm_ready_class ON vm (pool_id, class) WHERE state = 'ready';
+
+      ALTER TABLE lease ADD COLUMN ends_at_ms INTEGER;
+      ALTER TABLE lease ADD COLUMN ended_by TEXT;
+      ALTER TABLE lease ADD COLUMN request_id TEXT;
+      ALTER TABLE lease ADD COLUMN reservation_id TEXT;
+      ALTER TABLE lease ADD COLUMN soft_grace_seconds INTEGER;
+      ALTER TABLE lease ADD COLUMN heartbeat_seconds INTEGER;
+      ALTER TABLE lease ADD COLUMN beat_by_ms INTEGER;
+      ALTER TABLE lease ADD COLUMN due_at_ms INTEGER;
+      ALTER TABLE lease ADD COLUMN warned INTEGER NOT NULL DEFAULT 0;
+      ALTER TABLE lease ADD COLUMN charged_minutes REAL NOT NULL DEFAULT 0;
+      ALTER TABLE lease ADD COLUMN weight REAL NOT NULL DEFAULT 1;
+      ALTER TABLE lease ADD COLUMN purpose TEXT;
+      ALTER TABLE lease ADD COLUMN labels TEXT;
+      ALTER TABLE lease ADD COLUMN shared_with TEXT;
+      UPDATE lease SET ended_by = 'checked_in' WHERE ended_at_ms IS NOT NULL;
+      CREATE INDEX lease_due ON lease (pool_id, due_at_ms) WHERE due_at_ms IS NOT NULL;
+      -- By the end, not the beginning: what somebody used in a week is found however long ago it began. Those that run are
+      -- found by their machines (vm_holder), so that a checkout writes no entry here.
+      CREATE INDEX lease_ended ON lease (user_id, ended_at_ms) WHERE ended_at_ms IS NOT NULL;
+
+      -- Their states are checked by nothing but the domain: these rows change with each grant.
+      CREATE TABLE request (
+        id TEXT PRIMARY KEY NOT NULL,
+        pool_id INTEGER NOT NULL,
+        user_id INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        wish TEXT NOT NULL,
+        terms TEXT NOT NULL,
+        priority TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        until_ms INTEGER,
+        ended_at_ms INTEGER,
+        due INTEGER,
+        parked INTEGER NOT NULL,
+        collect_since_ms INTEGER,
+        reservation_id TEXT,
+        leases TEXT NOT NULL
+      ) STRICT, WITHOUT ROWID;
+      CREATE INDEX request_waiting ON request (pool_id) WHERE state = 'waiting';
+      CREATE INDEX request_until ON request (pool_id, until_ms) WHERE state = 'waiting';
+      CREATE INDEX request_waiter ON request (user_id) WHERE state = 'waiting';
+      CREATE INDEX request_user ON request (user_id);
+
+      CREATE TABLE flow (
+        pool_id INTEGER NOT NULL,
+        user_id INTEGER NOT NULL,
+        tag REAL NOT NULL,
+        PRIMARY KEY (pool_id, user_id)
+      ) STRICT, WITHOUT ROWID;
+
+      CREATE TABLE reservation (
+        id TEXT PRIMARY KEY NOT NULL,
+        pool_id INTEGER NOT NULL,
+        user_id INTEGER NOT NULL,
+        wish TEXT NOT NULL,
+        from_ms INTEGER NOT NULL,
+        to_ms INTEGER NOT NULL,
+        pinned TEXT NOT NULL,
+        state TEXT NOT NULL,
+        at_risk INTEGER NOT NULL,
+        missing INTEGER NOT NULL,
+        confirmed_seq INTEGER NOT NULL,
+        no_show_seconds INTEGER,
+        claimed INTEGER NOT NULL,
+        series_id TEXT,
+        purpose TEXT,
+        labels TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL
+      ) STRICT, WITHOUT ROWID;
+      CREATE INDEX reservation_confirmed ON reservation (pool_id, from_ms) WHERE state = 'confirmed';
+      CREATE INDEX reservation_active ON reservation (pool_id, to_ms) WHERE state = 'active';
+      CREATE INDEX reservation_user ON reservation (user_id);
+      CREATE INDEX reservation_series ON reservation (series_id) WHERE series_id IS NOT NULL;
+    `,
+  },
 ]
 
 /**

@@ -4,8 +4,8 @@
  * what is ready, or with the next commit.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
-import type { Statement } from '../read-statements.ts'
 import type { Arguments, StatementRunner } from '../reads.ts'
+import type { Statement } from '../statement.ts'
 
 export class SqliteReader implements StatementRunner {
   readonly #db: DatabaseSync

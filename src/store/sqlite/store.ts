@@ -4,8 +4,17 @@
  */
 import type { DatabaseSync } from 'node:sqlite'
 import { Worker } from 'node:worker_threads'
-import type { Needs, WorkingSet } from '../../domain/working-set.ts'
-import { type ChangedRows, changedRows, type FoundRows, loadedRows, wantedRows } from '../batch-rows.ts'
+import type { Vm } from '../../domain/vm.ts'
+import type { MoreNeeds, MoreRows, Needs, WorkingSet } from '../../domain/working-set.ts'
+import {
+  type ChangedRows,
+  changedRows,
+  type FoundRows,
+  loadedRows,
+  moreRows,
+  wantedMore,
+  wantedRows,
+} from '../batch-rows.ts'
 import {
   type Batch,
   type Committed,
@@ -14,8 +23,9 @@ import {
   StoreRefusesToOpen,
   StoreUnavailable,
 } from '../port.ts'
-import { type Dialect, readStatements } from '../read-statements.ts'
+import { readStatements } from '../read-statements.ts'
 import { readsOver } from '../reads.ts'
+import type { Dialect } from '../statement.ts'
 import { type DataFolder, takeDataFolder } from './data-folder.ts'
 import { openDatabase, openForReading } from './database.ts'
 import { migrate } from './migrations.ts'
@@ -129,6 +139,8 @@ class SqliteBatch implements Batch {
   readonly #writer: WriterPort
   readonly #reader: SqliteReader
   readonly #over: () => void
+  /** Machines that the batch was given. */
+  readonly #vms: Vm[]
   #ended = false
 
   constructor(writer: WriterPort, reader: SqliteReader, found: FoundRows, over: () => void) {
@@ -136,6 +148,21 @@ class SqliteBatch implements Batch {
     this.#reader = reader
     this.#over = over
     this.rows = loadedRows(found)
+    this.#vms = [...this.rows.vms]
+  }
+
+  async more(needs: MoreNeeds): Promise<MoreRows> {
+    if (this.#ended) throw new Error('this batch was committed or released already')
+    const wanted = wantedMore(needs, this.#vms)
+    const answer = await this.#writer.call({ do: 'more', needs: wanted, nowMs: this.rows.nowMs })
+    try {
+      const rows = moreRows(expect(answer, 'more').more, needs, this.#vms)
+      this.#vms.push(...rows.vms)
+      return rows
+    } catch (error) {
+      await this.release()
+      throw error
+    }
   }
 
   async commit(workingSet: WorkingSet): Promise<Committed> {
@@ -233,6 +260,7 @@ class WriterInline implements WriterPort {
   async call(call: WriterCall): Promise<WriterAnswer> {
     try {
       if (call.do === 'load') return { found: this.#writer.load(call.wanted) }
+      if (call.do === 'more') return { more: this.#writer.more(call.needs, call.nowMs) }
       if (call.do === 'save') return { lastEventId: this.#writer.save(call.changed), commitMs: 0 }
       if (call.do === 'close') this.#db.close()
       return { closed: true }

@@ -77,7 +77,8 @@ function requireEmpty(db: DatabaseSync, path: string): void {
     .prepare(
       `SELECT 1 FROM installation WHERE (state, next_user_id, next_vm_id, next_pool_id) <> ('open', 1, 1, 1)
        UNION ALL SELECT 1 FROM user UNION ALL SELECT 1 FROM token UNION ALL SELECT 1 FROM pool UNION ALL SELECT 1 FROM vm
-       UNION ALL SELECT 1 FROM lease UNION ALL SELECT 1 FROM event LIMIT 1`,
+       UNION ALL SELECT 1 FROM lease UNION ALL SELECT 1 FROM request UNION ALL SELECT 1 FROM flow
+       UNION ALL SELECT 1 FROM reservation UNION ALL SELECT 1 FROM event LIMIT 1`,
     )
     .get()
   if (used !== undefined)

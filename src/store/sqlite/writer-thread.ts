@@ -1,9 +1,11 @@
 /**
- * The thread that the writer runs in. One message asks for a load, one for a save with commit; each is answered in order.
+ * The thread that the writer runs in. One message asks for a load, one for a save with commit, and seldom one between them for more
+ * rows; each is answered in order.
  * A failure is told with SQLite's code, so that the store can tell a full disk from a bug.
  */
 import { parentPort, workerData } from 'node:worker_threads'
-import type { ChangedRows, FoundRows, WantedRows } from '../batch-rows.ts'
+import type { MoreNeeds } from '../../domain/working-set.ts'
+import type { ChangedRows, FoundMore, FoundRows, WantedRows } from '../batch-rows.ts'
 import { openDatabase } from './database.ts'
 import { SqliteWriter } from './writer.ts'
 
@@ -15,12 +17,14 @@ export interface WriterSettings {
 
 export type WriterCall =
   | { readonly do: 'load'; readonly wanted: WantedRows }
+  | { readonly do: 'more'; readonly needs: MoreNeeds; readonly nowMs: number }
   | { readonly do: 'save'; readonly changed: ChangedRows }
   | { readonly do: 'rollback' }
   | { readonly do: 'close' }
 
 export type WriterAnswer =
   | { readonly found: FoundRows }
+  | { readonly more: FoundMore }
   | { readonly lastEventId: number; readonly commitMs: number }
   | { readonly closed: true }
   | { readonly error: string; readonly code: number | null }
@@ -35,6 +39,8 @@ const still = new Int32Array(new SharedArrayBuffer(4))
 port.on('message', (call: WriterCall) => {
   try {
     if (call.do === 'load') port.postMessage({ found: writer.load(call.wanted) } satisfies WriterAnswer)
+    else if (call.do === 'more')
+      port.postMessage({ more: writer.more(call.needs, call.nowMs) } satisfies WriterAnswer)
     else if (call.do === 'save') {
       const beganMs = performance.now()
       const lastEventId = writer.save(call.changed)

@@ -6,25 +6,35 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import type { VmState } from '../../domain/vm.ts'
 import type { VmType } from '../../domain/vm-type.ts'
-import type { ChangedRows, FoundRows, WantedRows } from '../batch-rows.ts'
+import type { MoreNeeds } from '../../domain/working-set.ts'
+import type { ChangedRows, FoundMore, FoundRows, WantedRows } from '../batch-rows.ts'
 import { type Tables, VM_COLUMNS, type VmTuple } from '../tables.ts'
+import { AllocationRows } from './allocation-rows.ts'
 
 const VM = VM_COLUMNS.join(', ')
+const FIXED: readonly string[] = ['id', 'pool_id', 'type', 'created_at_ms']
+/** Where in a machine’s row the columns are that change. */
+const CHANGING = VM_COLUMNS.flatMap((column, at) => (FIXED.includes(column) ? [] : [at]))
+/** Where rows of machines, requests and reservations have their pool. */
+const POOL_AT = 1
 
 export class SqliteWriter {
   readonly #db: DatabaseSync
   readonly #sql: ReturnType<typeof prepare>
+  readonly #allocation: AllocationRows
   #lastEventId: number
 
   constructor(db: DatabaseSync) {
     this.#db = db
     this.#sql = prepare(db)
+    this.#allocation = new AllocationRows(db)
     this.#lastEventId = Number(db.prepare('SELECT coalesce(max(id), 0) AS id FROM event').get()?.id)
   }
 
   /** Opens the transaction and reads every row that the batch wants. */
   load(wanted: WantedRows): FoundRows {
     const sql = this.#sql
+    const allocation = this.#allocation
     sql.begin.run()
     const users: Tables['user'][] = []
     const pools = new Map<number, Tables['pool']>()
@@ -38,14 +48,16 @@ export class SqliteWriter {
       pools.set(pool.id, pool)
       poolsByName.set(pool.name, pool)
     }
+    const holdPool = (poolId: number) => {
+      if (!pools.has(poolId)) addPool(sql.pool.get(poolId))
+    }
     const addVm = (row: unknown) => {
       if (row === undefined) return
       const vm = row as VmTuple
       if (seen.has(vm[0] as number)) return
       seen.add(vm[0] as number)
       vms.push(vm)
-      const poolId = vm[1] as number
-      if (!pools.has(poolId)) addPool(sql.pool.get(poolId))
+      holdPool(vm[POOL_AT] as number)
     }
     const addVms = (rows: unknown[]) => {
       for (const row of rows) addVm(row)
@@ -76,9 +88,10 @@ export class SqliteWriter {
       ready.push({ poolId, type: null, vmIds: addVms(sql.ready.all(poolId, wanted.takers)) })
     }
     for (const [name, type] of wanted.readyOfType) {
-      const poolId = poolsByName.get(name)?.id
-      if (poolId === undefined) continue
-      ready.push({ poolId, type, vmIds: addVms(sql.readyOfType.all(poolId, type, wanted.takers)) })
+      const pool = poolsByName.get(name)
+      if (pool === undefined) continue
+      const vmIds = addVms(allocation.readyOfType(pool, type, wanted.takers))
+      ready.push({ poolId: pool.id, type, vmIds })
     }
     for (const [poolId] of wanted.removable) {
       addVms(sql.planned.all(poolId, wanted.takers + wanted.finishers))
@@ -88,6 +101,12 @@ export class SqliteWriter {
       addVms(sql.due.all(poolId, state, wanted.nowMs, rowsMax))
     for (const [userId, rowsMax] of wanted.heldBy) addVms(sql.heldBy.all(userId, rowsMax))
     if (wanted.standing > 0) addVms(sql.standing.all(wanted.standing))
+    for (const [poolId, rowsMax] of wanted.dueLeases)
+      for (const vmId of allocation.dueLeases(poolId, wanted.nowMs, rowsMax)) addVm(sql.vm.get(vmId))
+    const requests = allocation.requests(wanted)
+    const reservations = allocation.reservations(wanted)
+    for (const row of [...requests, ...reservations]) holdPool(row[POOL_AT] as number)
+    for (const [poolId] of [...wanted.dueLeases, ...wanted.dueRequests]) holdPool(poolId)
 
     return {
       nowMs: wanted.nowMs,
@@ -97,9 +116,18 @@ export class SqliteWriter {
       answers,
       pools: [...pools.values()],
       vms,
+      leases: allocation.leasesOf(vms),
+      requests,
+      reservations,
+      books: allocation.books(pools.values(), wanted),
       ready,
       census: wanted.census ? this.#census() : null,
     }
+  }
+
+  /** Reads what the batch wants beside, in the same transaction. */
+  more(needs: MoreNeeds, nowMs: number): FoundMore {
+    return this.#allocation.more(needs, nowMs)
   }
 
   /** Saves, commits durably, and returns the id of the newest event. Rolls back and throws when anything fails. */
@@ -122,7 +150,10 @@ export class SqliteWriter {
 
   #write(changed: ChangedRows): void {
     const sql = this.#sql
-    if (changed.wiped) for (const statement of sql.wipe) statement.run()
+    if (changed.wiped) {
+      this.#allocation.wipe()
+      for (const statement of sql.wipe) statement.run()
+    }
     // E-mails may have passed from one user to another: all let go of theirs before anybody gets one.
     if (changed.users.length + changed.newUsers.length > 1)
       for (const row of changed.users) sql.updateUser.run({ ...row, state: 'gone' })
@@ -135,21 +166,16 @@ export class SqliteWriter {
     for (const row of changed.newAnswers) sql.insertAnswer.run({ ...row })
     for (const row of changed.newPools) sql.insertPool.run({ ...row })
     for (const row of changed.pools) sql.updatePool.run({ ...row })
+    for (const { id, tally, queue } of changed.counted) sql.countPool.run(tally, queue, id)
     for (const vm of changed.newVms) sql.insertVm.run(...vm)
     for (const [vm, state, generation] of changed.vms) {
-      const [id, , name, , address, power, to, newGeneration, ...rest] = vm
-      const work = rest.slice(0, -1)
-      const { changes } = sql.updateVm.run(
-        ...([name, address, power, to, newGeneration, ...work, id, state, generation] as VmTuple),
-      )
+      const id = vm[0] as number
+      const { changes } = sql.updateVm.run(...CHANGING.map((at) => vm[at] ?? null), id, state, generation)
       if (changes !== 1) throw new Error(`VM ${id} is no longer '${state}' at generation ${generation}`)
     }
     for (const id of changed.goneVmIds)
       if (sql.deleteVm.run(id).changes !== 1) throw new Error(`VM ${id} is not there or not 'deleting'`)
-    for (const [vmId, generation, poolId, userId, fromMs, endedAtMs] of changed.leases) {
-      if (endedAtMs === null) sql.insertLease.run(vmId, generation, poolId, userId, fromMs)
-      else sql.endLease.run(endedAtMs, vmId, generation)
-    }
+    this.#allocation.save(changed)
     for (const event of changed.events) sql.insertEvent.run(++this.#lastEventId, changed.nowMs, ...event)
     if (changed.installation !== null) sql.updateInstallation.run({ ...changed.installation })
   }
@@ -192,9 +218,6 @@ function prepare(db: DatabaseSync) {
     pools: db.prepare('SELECT * FROM pool'),
     vm: tuples(`SELECT ${VM} FROM vm WHERE id = ?`),
     ready: tuples(`SELECT ${VM} FROM vm WHERE pool_id = ? AND state = 'ready' ORDER BY id LIMIT ?`),
-    readyOfType: tuples(
-      `SELECT ${VM} FROM vm WHERE pool_id = ? AND type = ? AND state = 'ready' ORDER BY id LIMIT ?`,
-    ),
     highestReady: tuples(
       `SELECT ${VM} FROM vm WHERE pool_id = ? AND state = 'ready' ORDER BY id DESC LIMIT ?`,
     ),
@@ -210,13 +233,13 @@ function prepare(db: DatabaseSync) {
     standing: tuples(`SELECT ${VM} FROM vm WHERE state <> 'deleting' ORDER BY id LIMIT ?`),
 
     insertUser: db.prepare(
-      `INSERT INTO user (id, name, email, role, password_hash, credential_version, state, created_at_ms)
-       VALUES (:id, :name, :email, :role, :password_hash, :credential_version, :state, :created_at_ms)`,
+      `INSERT INTO user (id, name, email, role, password_hash, credential_version, state, created_at_ms, quota)
+       VALUES (:id, :name, :email, :role, :password_hash, :credential_version, :state, :created_at_ms, :quota)`,
     ),
     updateUser: named(
       db.prepare(
         `UPDATE user SET name = :name, email = :email, role = :role, password_hash = :password_hash,
-         credential_version = :credential_version, state = :state WHERE id = :id`,
+         credential_version = :credential_version, state = :state, quota = :quota WHERE id = :id`,
       ),
     ),
     insertToken: db.prepare(
@@ -237,24 +260,22 @@ function prepare(db: DatabaseSync) {
     ),
     deleteAnswer: db.prepare('DELETE FROM answer WHERE user_id = ? AND key = ?'),
     insertPool: db.prepare(
-      `INSERT INTO pool (id, name, target, type_mix, cleaning, provider, tally, created_at_ms)
-       VALUES (:id, :name, :target, :type_mix, :cleaning, :provider, :tally, :created_at_ms)`,
+      `INSERT INTO pool (id, name, target, type_mix, cleaning, provider, tally, created_at_ms, policy, queue)
+       VALUES (:id, :name, :target, :type_mix, :cleaning, :provider, :tally, :created_at_ms, :policy, :queue)`,
     ),
     updatePool: named(
       db.prepare(
         `UPDATE pool SET name = :name, target = :target, type_mix = :type_mix, cleaning = :cleaning,
-         provider = :provider, tally = :tally WHERE id = :id`,
+         provider = :provider, tally = :tally, policy = :policy, queue = :queue WHERE id = :id`,
       ),
     ),
+    countPool: db.prepare('UPDATE pool SET tally = ?, queue = ? WHERE id = ?'),
     insertVm: db.prepare(`INSERT INTO vm (${VM}) VALUES (${vmValues})`),
     updateVm: db.prepare(
-      `UPDATE vm SET name = ?, address = ?, power = ?, state = ?, generation = ?, holder_id = ?,
-       leased_at_ms = ?, due_at_ms = ?, claim = ?, busy_until_ms = ?, attempts = ?, failure = ?
+      `UPDATE vm SET ${CHANGING.map((at) => `${VM_COLUMNS[at]} = ?`).join(', ')}
        WHERE id = ? AND state = ? AND generation = ?`,
     ),
     deleteVm: db.prepare("DELETE FROM vm WHERE id = ? AND state = 'deleting'"),
-    insertLease: db.prepare('INSERT INTO lease VALUES (?, ?, ?, ?, ?, NULL)'),
-    endLease: db.prepare('UPDATE lease SET ended_at_ms = ? WHERE vm_id = ? AND generation = ?'),
     insertEvent: db.prepare('INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)'),
     updateInstallation: named(
       db.prepare(
@@ -262,7 +283,7 @@ function prepare(db: DatabaseSync) {
          next_pool_id = :next_pool_id, vm_types = :vm_types, reset = :reset WHERE id = :id`,
       ),
     ),
-    wipe: ['lease', 'event', 'vm', 'pool', 'token', 'answer', 'user'].map((table) =>
+    wipe: ['event', 'vm', 'pool', 'token', 'answer', 'user'].map((table) =>
       db.prepare(`DELETE FROM ${table}`),
     ),
   }
