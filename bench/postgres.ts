@@ -117,7 +117,7 @@ async function newInstallation(
     [machines / pools, tally, pools],
   )
   await db.query(
-    `INSERT INTO vm SELECT n, 1 + n % $2::bigint, 'vm-' || n, 'small', '100.64.0.1', 'running', 'ready', 0, NULL, NULL, NULL, 1, NULL, 0, NULL, 0
+    `INSERT INTO vm SELECT n, 1 + n % $2::bigint, 'vm-' || n, 'small', '100.64.0.1', 'running', 'ready', 0, NULL, NULL, NULL, 1, NULL, 0, NULL, 0, 'small'
      FROM generate_series(1, $1::bigint) AS n`,
     [machines, pools],
   )

@@ -109,14 +109,16 @@ export function addMachines(folder: string, machines: number): void {
   const db = new DatabaseSync(join(folder, 'berth.db'))
   const first = Number(db.prepare('SELECT coalesce(max(id), 0) + 1 AS id FROM vm').get()?.id)
   const insert = db.prepare(
-    "INSERT INTO vm VALUES (?, 1, ?, ?, '100.64.0.1', 'running', 'ready', 0, NULL, NULL, NULL, 1, NULL, 0, NULL, 1790000000000)",
+    "INSERT INTO vm VALUES (?, 1, ?, ?, '100.64.0.1', 'running', 'ready', 0, NULL, NULL, NULL, 1, NULL, 0, NULL, 1790000000000, ?, NULL)",
   )
   db.exec('PRAGMA synchronous = OFF; PRAGMA cache_size = -500000; BEGIN')
-  for (let id = first; id <= machines; id++)
-    insert.run(id, `vm-${id}`, VM_TYPE_NAMES[id % VM_TYPE_NAMES.length] ?? 'small')
+  for (let id = first; id <= machines; id++) {
+    const type = VM_TYPE_NAMES[id % VM_TYPE_NAMES.length] ?? 'small'
+    insert.run(id, `vm-${id}`, type, type)
+  }
   const tally: Record<string, Record<string, number>> = {}
-  for (const row of db.prepare('SELECT type, state, count(*) AS n FROM vm GROUP BY type, state').all())
-    tally[String(row.type)] = { ...tally[String(row.type)], [String(row.state)]: Number(row.n) }
+  for (const row of db.prepare('SELECT class, state, count(*) AS n FROM vm GROUP BY class, state').all())
+    tally[String(row.class)] = { ...tally[String(row.class)], [String(row.state)]: Number(row.n) }
   db.prepare('UPDATE pool SET target = ?, tally = ?').run(machines, JSON.stringify(tally))
   db.prepare('UPDATE installation SET next_vm_id = ?').run(machines + 1)
   db.exec('COMMIT; PRAGMA wal_checkpoint(TRUNCATE)')

@@ -137,7 +137,7 @@ describe('moving', () => {
     )
     assert.deepEqual(
       tables.map(({ name }) => name).sort(),
-      [...TRANSFER_TABLES, 'answer', 'batch', 'migration'].sort(),
+      [...TRANSFER_TABLES, 'answer', 'batch', 'migration', 'pool_change'].sort(),
       'a table that does not move',
     )
   })

@@ -217,7 +217,7 @@ describe('batches of two servers', () => {
     // A machine whose pool changes between two statements cannot be made from outside: its pool's row is not there at all.
     await queryPostgres(
       `INSERT INTO vm SELECT 99, 99, name, type, address, power, state, generation, holder_id, leased_at_ms, due_at_ms,
-         claim, busy_until_ms, attempts, failure, created_at_ms FROM vm WHERE id = 1`,
+         claim, busy_until_ms, attempts, failure, created_at_ms, class FROM vm WHERE id = 1`,
       schema,
     )
     await assert.rejects(

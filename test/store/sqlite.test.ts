@@ -14,6 +14,7 @@ import { openSqliteStore } from '../../src/store/sqlite/store.ts'
 import type { Tuple } from '../../src/store/tables.ts'
 import { MemoryStore } from '../support/memory-store.ts'
 import { aUser, NOW_MS } from '../support/world.ts'
+import { allocationContract } from './allocation-contract.ts'
 import { type StoreUnderTest, storeContract } from './contract.ts'
 
 const pause = () => setImmediate()
@@ -65,7 +66,10 @@ function leasesIn(folder: string): Lease[] {
   }
 }
 
-for (const store of STORES) storeContract(store)
+for (const store of STORES) {
+  storeContract(store)
+  allocationContract(store)
+}
 
 describe('a data folder', () => {
   async function inFolder(test: (folder: string) => Promise<void>): Promise<void> {

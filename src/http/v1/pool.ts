@@ -56,6 +56,7 @@ const policies = {
     maxLength: 63,
     pattern: '^[a-z0-9-]+$',
     description: 'what makes, cleans and destroys its machines',
+    examples: ['simulated'],
   }),
   provider_settings: Type.Unsafe<Record<string, unknown>>({
     type: 'object',
@@ -63,7 +64,12 @@ const policies = {
     description: 'what the provider is told of this pool',
   }),
   labels,
-  aliases: Type.Array(name, { maxItems: 16, uniqueItems: true, description: 'other names that lead to it' }),
+  aliases: Type.Array(name, {
+    maxItems: 16,
+    uniqueItems: true,
+    description: 'other names that lead to it',
+    examples: [['lab-1']],
+  }),
   lease_default: nullable(lasting('how long a lease is that says nothing of its length; null: without end')),
   lease_max: nullable(lasting('the longest lease; null: any')),
   warn_before: lasting('how long before the end of a lease its holder is warned'),
