@@ -13,12 +13,13 @@ import { type Lease, plainLease, planned } from './lease.ts'
 import { move } from './lifecycle.ts'
 import { countFree, isContended, marginMs, type Pool } from './pool.ts'
 import { headroomOf, isLimited, quotaRefusal, vcpuOf, waitingRefusal } from './quota.ts'
-import { type Refusal, refusal } from './refusal.ts'
+import { isRefusal, type Refusal, refusal } from './refusal.ts'
 import { ENDLESS, newRequest, type Request } from './request.ts'
 import type { Reservation } from './reservation.ts'
 import { type Started, startReservations } from './reservation-start.ts'
 import { type Grant, type Join, type Settled, settle } from './settle.ts'
-import { setApart, setApartRefusal } from './solo-class.ts'
+import { moveAlone, movesBack } from './solo-class.ts'
+import type { Move } from './trial.ts'
 import type { Vm } from './vm.ts'
 import type { ClassKey } from './vm-class.ts'
 import { countWished, type Placement, place, type Wish } from './wish.ts'
@@ -165,6 +166,7 @@ export class Settlement {
         books.push([pool, book])
         for (const { user } of joiners.get(poolId) ?? []) this.#wantLimits(user.id, needs)
         for (const userId of nextUserIds(book)) this.#wantLimits(userId, needs)
+        for (const { vmId } of movesBack(book)) if (this.#set.vm(vmId) === undefined) needs.vmIds.add(vmId)
       }
     }
     if (needs.any) return
@@ -184,6 +186,7 @@ export class Settlement {
 
   #settlePool(pool: Pool, book: Book, joiners: readonly Joiner[]): void {
     const set = this.#set
+    this.#move(movesBack(book))
     this.#heal(book)
     const byId = new Map<string, Joiner>()
     const joining = joiners.flatMap((joiner) => {
@@ -244,21 +247,36 @@ export class Settlement {
     const named = waits ? request : { ...request, id: `${this.#joined++}` }
     if (vmIds.length === 0) return [{ request: named, waits }]
     const vms = vmIds.map((id) => this.#set.vm(id)).filter((vm) => vm !== undefined)
-    const no = waits ? setApartRefusal(book, vms, this.#set.nowMs) : notReady(vms)
+    const no = waits ? this.#setApart(book, vms) : notReady(vms)
     if (no !== null) {
       this.#outcomes.set(joiner, no)
       return []
     }
-    if (waits) {
-      this.#set.apply({ vms: vms.map(setApart), events: [] })
-      return [{ request, waits }]
-    }
+    if (waits) return [{ request, waits }]
     const classOfVm = new Map(vms.map((vm) => [vm.id, vm.class]))
     const wish = request.wish.map((kind) => {
       const classKey = kind.vmId === null ? undefined : classOfVm.get(kind.vmId)
       return classKey === undefined ? kind : { ...kind, vmId: null, classKey }
     })
     return [{ request: { ...named, wish }, waits }]
+  }
+
+  /** Machines that somebody waits for by name are moved into classes of their own. Refused: `vm_entangled`. */
+  #setApart(book: Book, vms: readonly Vm[]): Refusal | null {
+    for (const vm of vms) {
+      const move = moveAlone(book, vm, this.#set.nowMs)
+      if (isRefusal(move)) return move
+      if (move !== null) this.#move([move])
+    }
+    return null
+  }
+
+  #move(moves: readonly Move[]): void {
+    const vms = moves.flatMap(({ vmId, classKey }) => {
+      const vm = this.#set.vm(vmId)
+      return vm === undefined ? [] : [{ ...vm, class: classKey }]
+    })
+    if (vms.length > 0) this.#set.apply({ vms, events: [] })
   }
 
   /** Picks the machines for what was decided, and applies each pool's decisions as one change. */

@@ -1,38 +1,42 @@
 /**
- * When a machine stands alone. Who waits for a machine by name, or books it, cannot be counted among the others of its class, so
- * the machine is set apart in a class of its own, if the rest of its class keeps its bookings and promises without it. When
- * nobody names it any more, it goes back.
+ * When a machine stands in a class of its own: as long as somebody waits for it by name, or has booked it. Counted among others like
+ * it, a named machine would be given to somebody who takes any; and counts of its class would be wrong.
  */
 import type { Book } from './book.ts'
 import { type Refusal, refusal } from './refusal.ts'
-import { Trial } from './trial.ts'
-import type { Vm } from './vm.ts'
+import { type Move, type NamedVm, Trial } from './trial.ts'
 import { classKeyOf, classOf } from './vm-class.ts'
 
-/** The machine in a class of its own. */
-export function setApart(vm: Vm): Vm {
-  const { type, labels } = classOf(vm.class)
-  return { ...vm, class: classKeyOf(type, labels, vm.id) }
-}
-
-/** The machine among the others of its type and labels. */
-export function putBack(vm: Vm): Vm {
-  const { type, labels } = classOf(vm.class)
-  return { ...vm, class: classKeyOf(type, labels, null) }
-}
-
-/** Why machines cannot be set apart: `vm_entangled`; null: they can. */
-export function setApartRefusal(book: Book, vms: readonly Vm[], nowMs: number): Refusal | null {
+/**
+ * The class of its own that a machine is moved into for a request that waits for it by name; a refusal when the others of its class could
+ * not keep what is booked and promised without it; null when it has one.
+ */
+export function moveAlone(book: Book, vm: NamedVm, nowMs: number): Move | Refusal | null {
+  if (classOf(vm.class).soloVmId !== null) return null
   const trial = new Trial(book, nowMs)
-  const stuck = vms.find((vm) => !trial.moveAway(vm))
+  const isMoved = trial.moveAway(vm)
+  const [move] = trial.moves
   trial.undo()
-  return stuck === undefined ? null : refusal('vm_entangled', { vmId: stuck.id, count: 0 })
+  if (isMoved) return move ?? null
+  const free = book.classes.get(vm.class)?.timeline.minFree(nowMs, null) ?? 0
+  return refusal('vm_entangled', { vmId: vm.id, count: Math.max(0, free) })
 }
 
-/** The machines of a pool's solo classes that no request and no reservation names any more. */
-export function noLongerNamed(book: Book, vms: readonly Vm[]): Vm[] {
+/** Machines that nobody names any more: they go back among others like them. */
+export function movesBack(book: Book): Move[] {
+  const alone = [...book.classes.values()].filter(
+    ({ key, existing }) => existing > 0 && classOf(key).soloVmId !== null,
+  )
+  if (alone.length === 0) return []
   const named = new Set<number | null>()
-  for (const group of book.queue.groups.values()) for (const { vmId } of group.wish) named.add(vmId)
-  for (const { wish } of book.reservations.values()) for (const { vmId } of wish) named.add(vmId)
-  return vms.filter((vm) => classOf(vm.class).soloVmId !== null && !named.has(vm.id))
+  for (const { wish, pinned } of book.reservations.values()) {
+    for (const { vmId } of wish) named.add(vmId)
+    for (const [key] of pinned) named.add(classOf(key).soloVmId)
+  }
+  for (const { wish } of book.queue.groups.values()) for (const { vmId } of wish) named.add(vmId)
+  return alone.flatMap(({ key }) => {
+    const { type, labels, soloVmId } = classOf(key)
+    if (soloVmId === null || named.has(soloVmId)) return []
+    return [{ vmId: soloVmId, classKey: classKeyOf(type, labels, null) }]
+  })
 }

@@ -13,14 +13,14 @@ const DAY_MS = 86_400_000
 export class Counts {
   readonly gridMs: number
   readonly startMs: number
-  readonly free = new Map<ClassKey, number[]>()
+  readonly #free = new Map<ClassKey, Int32Array>()
   readonly ready = new Map<ClassKey, number>()
   readonly #slots: number
 
-  constructor(lab: Lab, days = 4) {
+  constructor(lab: Lab) {
     this.gridMs = lab.pool.gridSeconds * 1_000
     this.startMs = Math.floor(lab.nowMs / this.gridMs) * this.gridMs
-    this.#slots = (days * DAY_MS) / this.gridMs
+    this.#slots = (3 * DAY_MS) / this.gridMs
     for (const { class: key, state, freeAtMs } of lab.vms.values()) {
       const free = this.#of(key)
       if (state === 'ready') {
@@ -41,17 +41,37 @@ export class Counts {
 
   lowest(key: ClassKey, fromMs: number, toMs: number | null): number {
     const [from, to] = this.#window(fromMs, toMs)
-    return Math.min(...this.#of(key).slice(from, to))
+    const free = this.#of(key)
+    let lowest = Number.POSITIVE_INFINITY
+    for (let slot = from; slot < to; slot++) lowest = Math.min(lowest, free[slot] as number)
+    return lowest
   }
 
   at(key: ClassKey, ms: number): number {
     return this.#of(key)[Math.min(this.#slots, Math.floor((ms - this.startMs) / this.gridMs))] as number
   }
 
+  get classKeys(): ClassKey[] {
+    return [...this.#free.keys()]
+  }
+
+  /** By class: what is free now, and whenever it changes. */
+  changes(nowMs: number): Record<ClassKey, [atMs: number, free: number][]> {
+    return Object.fromEntries(
+      [...this.#free].map(([key, free]) => {
+        const changes: [number, number][] = [[nowMs, free[0] as number]]
+        for (let slot = 1; slot <= this.#slots; slot++)
+          if (free[slot] !== free[slot - 1])
+            changes.push([this.startMs + slot * this.gridMs, free[slot] as number])
+        return [key, changes]
+      }),
+    )
+  }
+
   /** Now, and every later instant at which some class has more. */
   rises(nowMs: number, untilMs: number): number[] {
     const rises = new Set([nowMs])
-    for (const free of this.free.values())
+    for (const free of this.#free.values())
       for (let slot = 1; slot <= this.#slots; slot++) {
         const ms = this.startMs + slot * this.gridMs
         if (ms > untilMs) break
@@ -60,16 +80,16 @@ export class Counts {
     return [...rises].sort((a, b) => a - b)
   }
 
-  #of(key: ClassKey): number[] {
-    let free = this.free.get(key)
+  #of(key: ClassKey): Int32Array {
+    let free = this.#free.get(key)
     if (free === undefined) {
-      free = Array.from({ length: this.#slots + 1 }, () => 0)
-      this.free.set(key, free)
+      free = new Int32Array(this.#slots + 1)
+      this.#free.set(key, free)
     }
     return free
   }
 
-  #add(free: number[], fromMs: number, toMs: number | null, count: number): void {
+  #add(free: Int32Array, fromMs: number, toMs: number | null, count: number): void {
     const [from, to] = this.#window(fromMs, toMs)
     for (let slot = from; slot < to; slot++) free[slot] = (free[slot] as number) + count
   }
@@ -170,7 +190,7 @@ export function grantable(lab: Lab): string | null {
   const { departed } = lab.pool.queue
   for (const { group, head, requests } of orderedRows(lab)) {
     const { wish, terms } = head
-    const keys = [...counts.free.keys()].filter((key) => wish.some((kind) => suits(kind, key)))
+    const keys = counts.classKeys.filter((key) => wish.some((kind) => suits(kind, key)))
     const stepped = stepMs(terms.durationSeconds)
     const until = (fromMs: number, graceMs: number) =>
       stepped === null ? null : fromMs + stepped + marginMs + graceMs

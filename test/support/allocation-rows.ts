@@ -72,7 +72,7 @@ function loadedBook(tables: MemoryTables, poolId: number, had: number): LoadedBo
   const row = tables.pools.get(poolId)
   if (row === undefined) throw new Error(`there is no pool ${poolId}`)
   const { version } = row.pool.queue
-  return { poolId, version, changes: [], whole: version === had ? null : wholeBook(tables, row) }
+  return { poolId, version, changes: [], whole: had > 0 && version === had ? null : wholeBook(tables, row) }
 }
 
 /** All there is of a pool's book. */

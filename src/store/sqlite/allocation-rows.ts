@@ -125,7 +125,7 @@ export class AllocationRows {
   #book(row: Tables['pool'], version: number): FoundBook {
     const { queue } = poolOf(row).pool
     const found = { poolId: row.id, version: queue.version, changes: [] }
-    if (version === queue.version) return { ...found, rows: null }
+    if (version > 0 && version === queue.version) return { ...found, rows: null }
     const sql = this.#sql
     return {
       ...found,
