@@ -38,7 +38,7 @@ export interface Admitted {
   readonly notices: readonly Notice[]
 }
 
-interface Notice {
+export interface Notice {
   readonly vmId: number
   readonly endsAtMs: number
 }
