@@ -12,6 +12,7 @@ import { extendLease } from './extend-lease.ts'
 import { forgetWish } from './forget-wish.ts'
 import { forgetAnswers } from './idempotency.ts'
 import { join } from './join.ts'
+import { lookAtPool } from './look.ts'
 import { deleteVm, maintain } from './maintenance.ts'
 import { changePool, createPool, deletePool } from './pool-policy.ts'
 import { growPool, shrinkPool, sizePool } from './pool-size.ts'
@@ -56,6 +57,7 @@ const RULES = {
   shareLease,
   beatLease,
   tickPool,
+  lookAtPool,
   reserve,
   claimReservation,
   cancelReservation,
@@ -104,6 +106,7 @@ const DURING_RESET = {
   shareLease: false,
   beatLease: false,
   tickPool: false,
+  lookAtPool: false,
   reserve: false,
   claimReservation: false,
   cancelReservation: false,

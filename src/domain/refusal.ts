@@ -270,6 +270,12 @@ export const REFUSALS = {
     status: 409,
     text: (d: { pool: string }) => `pool ${quote(d.pool)} has no such machines, or fewer of them`,
   },
+  queue_busy: {
+    status: 409,
+    retryAfterSeconds: 1,
+    text: (d: { pool: string }) =>
+      `too many ask about the queue of pool ${quote(d.pool)} at this moment: ask again`,
+  },
   kinds_full: {
     status: 409,
     retryAfterSeconds: 60,

@@ -8,7 +8,11 @@ import type { Reads } from '../store/port.ts'
 import type { Feed } from './feed.ts'
 import type { Schedule } from './schedule.ts'
 
-const ENDS: ReadonlySet<NewEvent['type']> = new Set(['request.granted', 'request.cancelled', 'request.expired'])
+const ENDS: ReadonlySet<NewEvent['type']> = new Set([
+  'request.granted',
+  'request.cancelled',
+  'request.expired',
+])
 
 const ROWS_MAX = 1_000
 const LOOK_MS_MIN = 50
@@ -111,7 +115,10 @@ export class Waits {
     const waiting = new Set<string>()
     for (const poolId of poolIds)
       for (let after = ''; ; ) {
-        const requests = await this.#reads.requests({ poolId, state: 'waiting' }, { after, rowsMax: ROWS_MAX })
+        const requests = await this.#reads.requests(
+          { poolId, state: 'waiting' },
+          { after, rowsMax: ROWS_MAX },
+        )
         for (const { id } of requests) waiting.add(id)
         const last = requests.at(-1)
         if (last === undefined || requests.length < ROWS_MAX) break

@@ -14,7 +14,7 @@ import type { Vm } from '../../domain/vm.ts'
 import { classOf } from '../../domain/vm-class.ts'
 import type { Berth } from '../../service/berth.ts'
 import type { LeaseFilter, PoolReading } from '../../store/port.ts'
-import { durationSeconds, durationText } from './duration.ts'
+import { DURATION_PATTERN, durationSeconds, durationText } from './duration.ts'
 import { oneOutcome, pageOutcome } from './page.ts'
 import { REQUEST, shownRequest } from './request.ts'
 import { type Call, type Outcome, perform, type Route, route, said } from './route.ts'
@@ -136,7 +136,10 @@ const CREATION = named(
         description: 'without end, until somebody else needs the machine; then you have the grace to leave',
       }),
     ),
-    soft_grace: Type.Optional({ ...duration, description: 'of a soft lease; what the pool says when it is left out' }),
+    soft_grace: Type.Optional({
+      ...duration,
+      description: 'of a soft lease; what the pool says when it is left out',
+    }),
     heartbeat: Type.Optional({
       ...duration,
       description: 'the lease ends when you have sent no heartbeat for so long',
@@ -146,9 +149,10 @@ const CREATION = named(
     priority: Type.Optional(words(PRIORITIES)),
     wait: Type.Optional(
       Type.String({
-        pattern: `^(?:forever|${duration.pattern?.slice(1, -1)})$`,
+        pattern: `^(?:forever|${DURATION_PATTERN.slice(1, -1)})$`,
         maxLength: 40,
-        description: 'how long to wait in the queue when nothing is free: a duration, or `forever`; not at all when it is left out',
+        description:
+          'how long to wait in the queue when nothing is free: a duration, or `forever`; not at all when it is left out',
         examples: ['PT0S'],
       }),
     ),
@@ -204,9 +208,17 @@ function askedIn(body: Creation): Asked | Refusal {
   if (isRefusal(wish)) return wish
   const { duration, soft = false, soft_grace: grace, min_duration: min, heartbeat, wait } = body
   if (soft && duration !== undefined && duration !== null)
-    return refusal('field_invalid', { field: 'duration', value: duration, allowed: 'left out of a soft lease' })
+    return refusal('field_invalid', {
+      field: 'duration',
+      value: duration,
+      allowed: 'left out of a soft lease',
+    })
   if (!soft && grace !== undefined)
-    return refusal('field_invalid', { field: 'soft_grace', value: grace, allowed: 'left out unless soft is true' })
+    return refusal('field_invalid', {
+      field: 'soft_grace',
+      value: grace,
+      allowed: 'left out unless soft is true',
+    })
   const lasting = duration === undefined || duration === null ? duration : secondsIn('duration', duration, 1)
   if (isRefusal(lasting)) return lasting
   const most = typeof lasting === 'number' ? lasting : LEASE_SECONDS_MAX
@@ -216,8 +228,7 @@ function askedIn(body: Creation): Asked | Refusal {
   if (isRefusal(graceSeconds)) return graceSeconds
   const beat = heartbeat === undefined ? null : secondsIn('heartbeat', heartbeat, HEARTBEAT_SECONDS_MIN)
   if (isRefusal(beat)) return beat
-  const waitSeconds =
-    wait === undefined ? 0 : wait === 'forever' ? null : secondsIn('wait', wait, 0)
+  const waitSeconds = wait === undefined ? 0 : wait === 'forever' ? null : secondsIn('wait', wait, 0)
   if (isRefusal(waitSeconds)) return waitSeconds
   return {
     wish,
@@ -289,14 +300,21 @@ function partsOf(name: string): { vmId: number; generation: number } {
 
 /** The generation that a call presents as a condition: the lease's own if one of its ETags fits. */
 function conditionOf(ifMatch: readonly string[] | null, generation: number): number | null {
-  if (ifMatch === null || ifMatch.includes(etagOf({ generation }))) return ifMatch === null ? null : generation
+  if (ifMatch === null || ifMatch.includes(etagOf({ generation })))
+    return ifMatch === null ? null : generation
   return Number(/^"(\d{1,15})"$/.exec(ifMatch[0] ?? '')?.[1] ?? 0)
 }
 
 /** What every call on a lease hands in. */
 function callOn({ caller, params, ifMatch, requestId }: Call<{ id: string }>) {
   const { vmId, generation } = partsOf(params.id)
-  return { actor: caller, vmId, generation, ifGeneration: conditionOf(ifMatch, generation), requestId } as const
+  return {
+    actor: caller,
+    vmId,
+    generation,
+    ifGeneration: conditionOf(ifMatch, generation),
+    requestId,
+  } as const
 }
 
 const LEASE_REFUSALS = ['lease_unknown', 'lease_over', 'generation_stale', 'not_allowed'] as const
@@ -328,10 +346,14 @@ const EXTENSION = named(
   strict(
     {
       ends_at: Type.Optional(nullable({ ...time, description: 'the new end; null: without end' })),
-      extend_by: Type.Optional({ ...duration, description: 'in place of `ends_at`: so much later than it ends now' }),
+      extend_by: Type.Optional({
+        ...duration,
+        description: 'in place of `ends_at`: so much later than it ends now',
+      }),
       override: Type.Optional(
         Type.Boolean({
-          description: 'an admin: also when the machine is promised to a request that waits; never when it is reserved',
+          description:
+            'an admin: also when the machine is promised to a request that waits; never when it is reserved',
         }),
       ),
     },
@@ -416,7 +438,10 @@ export const LEASE_ROUTES: readonly Route[] = [
       return pageOutcome(query, {
         keys: /^\d{1,16}-\d{1,16}-\d{1,16}$/,
         async read(key, rowsMax) {
-          const leases = await berth.reads.leases(filter, { after: key === null ? null : afterOf(key), rowsMax })
+          const leases = await berth.reads.leases(filter, {
+            after: key === null ? null : afterOf(key),
+            rowsMax,
+          })
           shown = await shownAll(berth, leases)
           return leases
         },
@@ -471,7 +496,11 @@ export const LEASE_ROUTES: readonly Route[] = [
     async handle(call) {
       const { ends_at: endsAt, extend_by: by, override = false } = call.body
       if ((endsAt === undefined) === (by === undefined))
-        return refusal('field_invalid', { field: 'ends_at', value: null, allowed: 'said, or extend_by, not both' })
+        return refusal('field_invalid', {
+          field: 'ends_at',
+          value: null,
+          allowed: 'said, or extend_by, not both',
+        })
       const bySeconds = by === undefined ? 0 : secondsIn('extend_by', by, 1)
       if (isRefusal(bySeconds)) return bySeconds
       const endsAtMs = endsAt === undefined || endsAt === null ? null : Date.parse(endsAt)
@@ -488,7 +517,9 @@ export const LEASE_ROUTES: readonly Route[] = [
     summary: 'Give a machine back; an admin: take it from its holder, saying why',
     auth: 'bearer',
     params: byId,
-    query: strict({ reason: Type.Optional(text(500, { description: 'why an admin takes it from its holder' })) }),
+    query: strict({
+      reason: Type.Optional(text(500, { description: 'why an admin takes it from its holder' })),
+    }),
     ifMatch: true,
     answers: { 200: { description: 'the lease, which is over', schema: LEASE, headers: ['ETag'] } },
     refusals: [...LEASE_REFUSALS, 'reason_missing'],
@@ -519,7 +550,8 @@ export const LEASE_ROUTES: readonly Route[] = [
     id: 'transferLease',
     tag: 'leases',
     summary: 'Hand a machine on to another user',
-    description: 'The machine gets a new generation: the lease that you had is over, and the answer is theirs.',
+    description:
+      'The machine gets a new generation: the lease that you had is over, and the answer is theirs.',
     auth: 'bearer',
     params: byId,
     body: named('LeaseTransfer', strict({ user: { ...id, description: 'who gets it, by id' } })),

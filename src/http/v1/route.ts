@@ -14,11 +14,13 @@ import type { TokenCaller } from '../../service/tokens.ts'
 type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** What a successful answer of one status is. */
-interface Answer {
+export interface Answer {
   readonly description: string
   /** null: it has no body. */
   readonly schema: TSchema | null
   readonly headers?: readonly ('ETag' | 'Location')[]
+  /** True: it may be asked for as a stream of events, too. */
+  readonly streams?: true
 }
 
 /** A call whose parts have been checked. */

@@ -11,8 +11,10 @@ import type { Berth } from '../../service/berth.ts'
 import type { TokenCaller } from '../../service/tokens.ts'
 import { docsRoute, documentRoute } from './docs.ts'
 import { keepGate, type RateLimits } from './gate.ts'
+import { LEASE_ROUTES } from './lease.ts'
 import { POOL_ROUTES } from './pool.ts'
 import { sayProblem } from './problem.ts'
+import { REQUEST_ROUTES } from './request.ts'
 import type { Call, Outcome, Route } from './route.ts'
 import { strict } from './schema.ts'
 import { TOKEN_ROUTES } from './token.ts'
@@ -28,11 +30,15 @@ const ROUTES: readonly Route[] = [
   ...VM_TYPE_ROUTES,
   ...POOL_ROUTES,
   ...VM_ROUTES,
+  ...LEASE_ROUTES,
+  ...REQUEST_ROUTES,
 ]
 
 const PREFIX = '/api/v1'
 
 export function v1Routes(app: FastifyInstance, berth: Berth, limits: RateLimits): void {
+  // Whoever waits for a request is answered before the server stops.
+  app.addHook('preClose', async () => berth.waits.stop())
   void app.register(async (v1) => {
     readBodies(v1)
     keepGate(v1, berth, limits)

@@ -10,7 +10,10 @@ import { id, name } from './schema.ts'
 /** What such a list takes in its query. */
 export const scope = {
   user: Type.Optional({ ...id, description: 'those of a user, by id; for admins' }),
-  pool: Type.Optional({ ...name, description: 'those of a pool; an admin who names no user sees everybody’s' }),
+  pool: Type.Optional({
+    ...name,
+    description: 'those of a pool; an admin who names no user sees everybody’s',
+  }),
 }
 
 /** Refused: `not_allowed`, `pool_unknown`. */

@@ -12,7 +12,11 @@ const COUNT_MAX = 1_000
 const type = { ...name, description: 'a size of machine; none: any' }
 const selector = { ...labels, description: 'labels that a machine must have' }
 const machine = { ...id, description: 'one machine, by id' }
-const count = Type.Integer({ minimum: 1, maximum: COUNT_MAX, description: 'how many; 1 when nothing is said' })
+const count = Type.Integer({
+  minimum: 1,
+  maximum: COUNT_MAX,
+  description: 'how many; 1 when nothing is said',
+})
 
 const KIND = named(
   'KindWish',
@@ -34,7 +38,8 @@ export const wishFields = {
     Type.Array(KIND, {
       minItems: 1,
       maxItems: KINDS_MAX,
-      description: 'machines of several kinds, all or nothing; in place of `type`, `selector`, `machine`, `count`',
+      description:
+        'machines of several kinds, all or nothing; in place of `type`, `selector`, `machine`, `count`',
     }),
   ),
 }
@@ -47,7 +52,11 @@ export function wishOf(body: WishFields): Wish | Refusal {
   const { kinds, ...rest } = body
   const short = (['type', 'selector', 'machine', 'count'] as const).find((key) => rest[key] !== undefined)
   if (kinds !== undefined && short !== undefined)
-    return refusal('field_invalid', { field: short, value: null, allowed: 'inside of kinds, when there are any' })
+    return refusal('field_invalid', {
+      field: short,
+      value: null,
+      allowed: 'inside of kinds, when there are any',
+    })
   const wish = (kinds ?? [rest]).map(kindOf)
   const vmIds = wish.flatMap(({ vmId }) => vmId ?? [])
   const allowed = 'one machine once, with count 1'
@@ -68,7 +77,12 @@ export const KIND_SHOWN = named(
 )
 
 export function shownKinds(wish: Wish): Static<typeof KIND_SHOWN>[] {
-  return wish.map(({ type, labels, vmId, count }) => ({ type, selector: { ...labels }, machine: vmId, count }))
+  return wish.map(({ type, labels, vmId, count }) => ({
+    type,
+    selector: { ...labels },
+    machine: vmId,
+    count,
+  }))
 }
 
 /** The fields of a body that say of which pool. */
@@ -124,5 +138,9 @@ async function selected(
     .filter(({ pool }) => wanted.every(([label, value]) => pool.labels[label] === value))
     .sort((a, b) => b.stats.free - a.stats.free || a.pool.id - b.pool.id)
   if (found.length > 0) return found
-  return refusal('field_invalid', { field: 'pool_selector', value: selector, allowed: 'labels that a pool has' })
+  return refusal('field_invalid', {
+    field: 'pool_selector',
+    value: selector,
+    allowed: 'labels that a pool has',
+  })
 }
