@@ -118,7 +118,7 @@ export class Settlement {
     const { durationSeconds } = request.terms
     const no =
       placement === null
-        ? refusal('none_free', { pool: pool.name, type: typeOf(request) })
+        ? (this.#namedTaken(request) ?? refusal('none_free', { pool: pool.name, type: typeOf(request) }))
         : quotaRefusal(this.#set, pool, user, byClass(placement), durationSeconds)
     if (no?.code === 'quota_never' || (no !== null && !waits)) {
       this.#outcomes.set(joiner, no)
@@ -130,6 +130,12 @@ export class Settlement {
     if (!this.#hasMachines([pending], needs)) return false
     this.#set.apply(this.#leased(pool, [pending]))
     return true
+  }
+
+  /** Why a machine that a wish names cannot be had now; null: it can, or none is named. */
+  #namedTaken({ wish }: Request): Refusal | null {
+    const vms = wish.map(({ vmId }) => (vmId === null ? undefined : this.#set.vm(vmId)))
+    return notReady(vms.filter((vm) => vm !== undefined))
   }
 
   /** Which classes serve a wish when nothing but what is ready counts. */
