@@ -20,7 +20,12 @@ let eve: V1Client
 before(async () => {
   v1 = await startV1Server()
   ;({ ada, bob, eve } = v1)
-  await makePool(ada, 'lab', 6, { aliases: ['bench'], labels: { site: 'cellar' }, lease_max: 'P30D' })
+  await makePool(ada, 'lab', 6, {
+    aliases: ['bench'],
+    labels: { site: 'cellar' },
+    lease_max: 'P30D',
+    lease_default: 'PT1H',
+  })
   await makePool(ada, 'loft', 2, { labels: { site: 'loft', fast: 'yes' }, type_mix: { large: 1 } })
   await makePool(ada, 'closed', 1, { users: [3] })
   await makePool(ada, 'empty', 0)
@@ -215,10 +220,10 @@ describe('a lease', () => {
       ['DELETE', at, undefined],
     ] as const
     for (const [method, path, body] of calls)
-      assertProblem(await bob(method, path, body, { 'if-match': '"7"' }), 412, 'generation_stale')
+      assertProblem(await bob(method, path, body, { 'if-match': '"77"' }), 412, 'generation_stale')
     const before = (await bob('GET', at)).body
     assert.deepEqual([before.ends_at, before.shared_with], [made.ends_at, []])
-    const fits = await bob('DELETE', at, undefined, { 'if-match': '"7", "1"' })
+    const fits = await bob('DELETE', at, undefined, { 'if-match': `"7", "${made.generation}"` })
     assert.deepEqual([fits.status, fits.body.ended_by, fits.body.machine.address], [200, 'checked_in', null])
     for (const [method, path, body] of calls) assertProblem(await bob(method, path, body), 410, 'lease_over')
     assert.equal((await bob('GET', at)).body.ended_at, fits.body.ended_at)
