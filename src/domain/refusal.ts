@@ -319,6 +319,7 @@ export const REFUSALS = {
       `${d.failed} of the ${d.count} windows cannot be reserved`,
   },
   reservation_unknown: { status: 404, text: (d: { id: string }) => `${quote(d.id)} is no reservation` },
+  series_unknown: { status: 404, text: (d: { id: string }) => `${quote(d.id)} is no series of reservations` },
   reservation_over: {
     status: 409,
     text: (d: { id: string; state: string }) => `reservation ${quote(d.id)} is over: ${d.state}`,

@@ -183,12 +183,12 @@ function operationOf(route: Route, lift: (value: unknown) => unknown): Json {
 /** A list or a thing whose fields can be picked has a second type of answer, which promises none of them. */
 function contentOf(
   route: Route,
-  { streams }: Answer,
+  { streams, type = 'application/json' }: Answer,
   schema: TSchema,
   lift: (value: unknown) => unknown,
 ): Json {
   const whole = {
-    'application/json': { schema: lift(schema) },
+    [type]: { schema: lift(schema) },
     ...(streams ? { 'text/event-stream': { schema: { type: 'string' } } } : {}),
   }
   const picks = route.query !== undefined && 'fields' in route.query.properties

@@ -88,6 +88,7 @@ const FIELDS: Readonly<Record<string, string>> = {
   window_long: 'to',
   reservation_unknown: 'id',
   reservation_over: 'id',
+  series_unknown: 'id',
 }
 
 export function problemOf(no: Refusal, instance: string): Record<string, unknown> {

@@ -19,6 +19,8 @@ export interface Answer {
   /** null: it has no body. */
   readonly schema: TSchema | null
   readonly headers?: readonly ('ETag' | 'Location')[]
+  /** What it is, where that is no JSON. */
+  readonly type?: string
   /** True: it may be asked for as a stream of events, too. */
   readonly streams?: true
 }
