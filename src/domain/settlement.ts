@@ -369,7 +369,7 @@ export class Settlement {
     for (const grant of grants) {
       const { request, joiner, durationSeconds, chargedMinutes, weight } = grant
       const picked = this.#picked(pool, grant, taken, named)
-      const endsAtMs = durationSeconds === null ? null : nowMs + durationSeconds * 1_000
+      const endsAtMs = durationSeconds === null ? null : Math.round(nowMs + durationSeconds * 1_000)
       const { heartbeatSeconds, softGraceSeconds, purpose, labels } = request.terms
       const granted = picked.map((ready) => {
         const vm = move(ready, 'checkOut', {
