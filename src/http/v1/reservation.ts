@@ -262,7 +262,7 @@ async function giveUp({ berth, caller, requestId }: Call, reservation: Reservati
   return berth.submit({ kind: 'cancelReservation', actor: caller, id, vmIds, requestId })
 }
 
-/** The reservations of a series, as far as they are `caller`'s business. Refused: `series_unknown`. */
+/** The reservations of a series in the order of their windows, as far as they are `caller`'s business. Refused: `series_unknown`. */
 async function seriesOf(
   { reads }: Berth,
   { userId, role }: TokenCaller,
@@ -270,6 +270,7 @@ async function seriesOf(
 ): Promise<Reservation[] | Refusal> {
   const all = await reads.reservations({ seriesId }, { after: '', rowsMax: SERIES_ROWS_MAX })
   const theirs = all.filter((one) => one.userId === userId || may(role, 'lease.release'))
+  theirs.sort((a, b) => a.fromMs - b.fromMs)
   return theirs.length > 0 ? theirs : refusal('series_unknown', { id: seriesId })
 }
 
