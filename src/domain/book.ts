@@ -281,7 +281,7 @@ export class Book {
     this.#vms.set(vm.id, vm)
     const own = this.#class(vm.class, nowMs)
     const { freeAtMs } = vm
-    if (comesBack(vm) && freeAtMs !== null) own.timeline.add(this.#gridUp(freeAtMs), null, 1)
+    if (comesBack(vm) && freeAtMs !== null) own.timeline.add(this.gridUp(freeAtMs), null, 1)
     if (vm.soft !== null) own.soft.set(vm.id, vm)
     if (vm.holderId !== null) this.#hold(vm.holderId, vm.class, 1)
     this.#changes++
@@ -292,7 +292,7 @@ export class Book {
     if (vm === undefined) return
     this.#vms.delete(id)
     const own = this.#classes.get(vm.class) as OwnClass
-    if (comesBack(vm) && vm.freeAtMs !== null) own.timeline.add(this.#gridUp(vm.freeAtMs), null, -1)
+    if (comesBack(vm) && vm.freeAtMs !== null) own.timeline.add(this.gridUp(vm.freeAtMs), null, -1)
     own.soft.delete(id)
     if (vm.holderId !== null) this.#hold(vm.holderId, vm.class, -1)
     this.#changes++
@@ -360,7 +360,7 @@ export class Book {
     const own = this.#classes.get(classKey) as OwnClass
     own.ready -= sign * count
     own.timeline.add(ALWAYS_MS, null, -sign * count)
-    if (freeAtMs !== null) own.timeline.add(this.#gridUp(freeAtMs), null, sign * count)
+    if (freeAtMs !== null) own.timeline.add(this.gridUp(freeAtMs), null, sign * count)
     this.#hold(userId, classKey, sign * count)
   }
 
@@ -396,7 +396,7 @@ export class Book {
   }
 
   /** When a machine that is back at `ms` may be promised: timelines round what is free inwards. */
-  #gridUp(ms: number): number {
+  gridUp(ms: number): number {
     return Math.ceil(ms / this.gridMs) * this.gridMs
   }
 

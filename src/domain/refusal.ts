@@ -124,6 +124,52 @@ export const REFUSALS = {
       `machine ${d.vmId} is ${d.state}; that is possible only for ${d.allowed}`,
   },
 
+  // what waits and what is promised
+  lease_promised: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { offerSeconds: number | null }) =>
+      `machines are free, but promised to a request that came before${offer(d.offerSeconds)}`,
+  },
+  lease_reserved: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { offerSeconds: number | null }) =>
+      `machines are free, but reserved for later${offer(d.offerSeconds)}`,
+  },
+  extension_promised: {
+    status: 409,
+    text: (d: { until: string | null }) =>
+      `the machine is promised to a request that waits${offerUntil(d.until)}`,
+  },
+  extension_reserved: {
+    status: 409,
+    text: (d: { until: string | null }) => `the machine is reserved for later${offerUntil(d.until)}`,
+  },
+  quota_full: {
+    status: 409,
+    text: (d: { count: number }) =>
+      `with ${d.count} more machines you would hold more than your quota allows`,
+  },
+  quota_never: {
+    status: 409,
+    text: (d: { count: number }) => `${d.count} machines at once are more than your quota allows`,
+  },
+  waiting_full: {
+    status: 409,
+    text: (d: { waitingMax: number }) => `no more than ${d.waitingMax} of your requests may wait`,
+  },
+  wish_impossible: {
+    status: 409,
+    text: (d: { pool: string }) => `pool ${quote(d.pool)} has no such machines, or fewer of them`,
+  },
+  kinds_full: {
+    status: 409,
+    retryAfterSeconds: 60,
+    text: (d: { groupsMax: number }) =>
+      `requests for ${d.groupsMax} different kinds and lengths are waiting already: wait for one of these`,
+  },
+
   // the installation
   reset_not_allowed: {
     status: 401,
@@ -175,6 +221,14 @@ type Details<C extends RefusalCode> = Parameters<(typeof REFUSALS)[C]['text']>
 /** The refusal `code`, with the details that its text quotes. */
 export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>): Refusal {
   return new Refusal(code, (details[0] ?? {}) as Record<string, unknown>)
+}
+
+function offer(seconds: number | null): string {
+  return seconds === null ? '' : `; a lease of at most ${seconds} s is possible now`
+}
+
+function offerUntil(time: string | null): string {
+  return time === null ? '' : `; its lease can be extended until ${time}`
 }
 
 const QUOTED_LENGTH_MAX = 100
