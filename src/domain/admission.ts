@@ -8,14 +8,14 @@
  * A machine that is booked by name is moved into a class of its own, if the others of its class can do without it.
  */
 import type { Book } from './book.ts'
-import { hoursOf, isWithin, machineLimit, type Limits, NO_USAGE, sumUsage, type Usage } from './quota.ts'
-import { type Refusal, isRefusal, refusal } from './refusal.ts'
+import { hoursOf, isWithin, type Limits, machineLimit, NO_USAGE, sumUsage, type Usage } from './quota.ts'
+import { isRefusal, type Refusal, refusal } from './refusal.ts'
 import { isoTime, type Pinned, windowRefusal } from './reservation.ts'
 import { earliest, HORIZON_MS, Timeline } from './timeline.ts'
 import { type Move, type NamedVm, Trial } from './trial.ts'
 import { type ClassKey, classOf } from './vm-class.ts'
 import type { VmType } from './vm-type.ts'
-import { countWished, place, type Placement, placeMost, type Wish } from './wish.ts'
+import { countWished, type Placement, place, placeMost, type Wish } from './wish.ts'
 
 /** How far behind the wanted start a possible one is looked for. */
 const ALTERNATIVE_MS = 14 * 86_400_000
@@ -51,7 +51,12 @@ export interface AdmissionFacts {
 }
 
 /** Whether a reservation can be confirmed. The book stays as it is. */
-export function admit(book: Book, booking: Booking, nowMs: number, facts: AdmissionFacts): Admitted | Refusal {
+export function admit(
+  book: Book,
+  booking: Booking,
+  nowMs: number,
+  facts: AdmissionFacts,
+): Admitted | Refusal {
   const [first] = admitEach(book, [booking], nowMs, facts)
   return first as Admitted | Refusal
 }
@@ -131,7 +136,7 @@ class Admission {
   }
 
   #decide(booking: Booking): Admitted | Refusal {
-    const { wish, fromMs, toMs } = booking
+    const { fromMs, toMs } = booking
     const movesBefore = this.#trial.moves.length
     const no =
       windowRefusal(this.#book.pool, fromMs, toMs, this.#nowMs) ??
@@ -143,8 +148,7 @@ class Admission {
     const pinned = pinnedOf(found.placement)
     const tooMuch = this.#quotaRefusal(booking, pinned)
     if (tooMuch !== null) return tooMuch
-    for (const [key, count] of pinned)
-      this.#trial.add(key, fromMs, toMs + this.#book.marginMsOf(key), -count)
+    for (const [key, count] of pinned) this.#trial.add(key, fromMs, toMs + this.#book.marginMsOf(key), -count)
     return { booking, pinned, moves: this.#trial.moves.slice(movesBefore), notices: found.notices }
   }
 
@@ -153,7 +157,8 @@ class Admission {
     const { machinesMax, hoursWeekMax } = this.#book.pool.quota
     const count = countWished(wish)
     const hours = hoursOf(count, (toMs - fromMs) / 1_000)
-    if (count > (machinesMax ?? count) || hours > (hoursWeekMax ?? hours)) return refusal('quota_never', { count })
+    if (count > (machinesMax ?? count) || hours > (hoursWeekMax ?? hours))
+      return refusal('quota_never', { count })
     return null
   }
 
@@ -162,7 +167,9 @@ class Admission {
     for (const { vmId } of wish) {
       const vm = vmId === null ? undefined : this.#facts.named.get(vmId)
       if (vm === undefined || this.#trial.moveAway(vm)) continue
-      const free = this.#book.classes.get(vm.class)?.timeline.minFree(fromMs, toMs + this.#book.marginMsOf(vm.class))
+      const free = this.#book.classes
+        .get(vm.class)
+        ?.timeline.minFree(fromMs, toMs + this.#book.marginMsOf(vm.class))
       return refusal('vm_entangled', { vmId: vm.id, count: Math.max(0, free ?? 0) })
     }
     return null
@@ -184,9 +191,10 @@ class Admission {
     const untilMs = booking.toMs + this.#marginMs(timelines)
     const isNear = booking.fromMs < this.#nowMs + this.#marginMs(timelines)
     const capacity = new Map<ClassKey, number>()
+    const fromMs = Math.max(booking.fromMs, this.#nowMs)
     for (const [key, timeline] of timelines) {
-      const free = timeline.minFree(booking.fromMs, untilMs)
-      const count = isNear ? Math.min(free, this.#readyFree(key, booking.fromMs, untilMs)) : free
+      const free = timeline.minFree(fromMs, untilMs)
+      const count = isNear ? Math.min(free, this.#readyFree(key, fromMs, untilMs)) : free
       capacity.set(key, Math.max(0, count))
     }
     return capacity
@@ -205,7 +213,8 @@ class Admission {
     for (const { booking, pinned } of this.#admitted) {
       const end = booking.toMs + this.#book.marginMsOf(key)
       for (const [classKey, count] of pinned)
-        if (classKey === key && overlaps(booking.fromMs, end, fromMs, untilMs)) free.add(booking.fromMs, end, -count)
+        if (classKey === key && overlaps(booking.fromMs, end, fromMs, untilMs))
+          free.add(booking.fromMs, end, -count)
     }
     return free.minFree(fromMs, untilMs)
   }
@@ -278,8 +287,7 @@ class Admission {
     const begins = [fromMs, ...own.map((part) => part.fromMs).filter((ms) => ms > fromMs)]
     for (const atMs of begins) {
       let usage = wanted
-      for (const part of own)
-        if (part.fromMs <= atMs && atMs < part.toMs) usage = sumUsage(usage, part.usage)
+      for (const part of own) if (part.fromMs <= atMs && atMs < part.toMs) usage = sumUsage(usage, part.usage)
       if (!isWithin(usage, limit)) return refusal('quota_full', { count })
     }
     return null
@@ -288,17 +296,22 @@ class Admission {
   /** What a user has in a window: reservations, and leases that may still run. */
   #ownIn(userId: number, fromMs: number, toMs: number): { fromMs: number; toMs: number; usage: Usage }[] {
     const own: { fromMs: number; toMs: number; usage: Usage }[] = []
+    // Those that are active have leases.
     for (const reservation of this.#book.reservations.values())
-      // Those that are active have leases.
       if (reservation.userId === userId && reservation.state === 'confirmed')
-        own.push({ fromMs: reservation.fromMs, toMs: reservation.toMs, usage: this.#usageOf(reservation.pinned) })
+        own.push({
+          fromMs: reservation.fromMs,
+          toMs: reservation.toMs,
+          usage: this.#usageOf(reservation.pinned),
+        })
     for (const { booking, pinned } of this.#admitted)
       if (booking.userId === userId)
         own.push({ fromMs: booking.fromMs, toMs: booking.toMs, usage: this.#usageOf(pinned) })
     if (this.#book.heldBy(userId).size > 0)
       for (const vm of this.#book.vms.values()) {
         if (vm.holderId !== userId) continue
-        const endMs = vm.freeAtMs === null ? Number.POSITIVE_INFINITY : vm.freeAtMs - this.#book.marginMsOf(vm.class)
+        const endMs =
+          vm.freeAtMs === null ? Number.POSITIVE_INFINITY : vm.freeAtMs - this.#book.marginMsOf(vm.class)
         own.push({ fromMs: Number.NEGATIVE_INFINITY, toMs: endMs, usage: this.#usageOf([[vm.class, 1]]) })
       }
     return own.filter((part) => part.fromMs < toMs && part.toMs > fromMs)
@@ -329,7 +342,10 @@ class Admission {
   }
 
   /** The earliest later start of a window of the same length. */
-  #earliestFromMs({ wish, fromMs, toMs }: Booking, timelines: ReadonlyMap<ClassKey, Timeline>): number | null {
+  #earliestFromMs(
+    { wish, fromMs, toMs }: Booking,
+    timelines: ReadonlyMap<ClassKey, Timeline>,
+  ): number | null {
     if (this.#doomed() > 0) return null
     const lengthMs = toMs - fromMs
     const marginMs = this.#marginMs(timelines)

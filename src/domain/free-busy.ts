@@ -39,3 +39,10 @@ function isSame(a: ReadonlyMap<ClassKey, number>, b: ReadonlyMap<ClassKey, numbe
   for (const [key, count] of b) if (a.get(key) !== count) return false
   return true
 }
+
+/** How many machines of a class could go for ever, so that every reservation would still be kept. Promises do not count. */
+export function spare(book: Book, key: ClassKey, nowMs: number): number {
+  const timeline = book.classes.get(key)?.timeline
+  if (timeline === undefined) return 0
+  return book.withoutPromises(() => Math.max(0, timeline.minFree(nowMs, null)))
+}

@@ -170,6 +170,46 @@ export const REFUSALS = {
       `requests for ${d.groupsMax} different kinds and lengths are waiting already: wait for one of these`,
   },
 
+  // what is booked
+  window_empty: {
+    status: 400,
+    text: (d: { field: 'to'; from: string; to: string }) => `to ${d.to} must be after from ${d.from}`,
+  },
+  window_past: {
+    status: 400,
+    text: (d: { field: 'from'; from: string; to: string; now: string }) =>
+      `from ${d.from} must not be in the past: it is ${d.now}`,
+  },
+  window_far: {
+    status: 400,
+    text: (d: { field: 'to'; from: string; to: string; until: string }) =>
+      `to ${d.to} is too far ahead: machines can be reserved until ${d.until}`,
+  },
+  window_long: {
+    status: 409,
+    text: (d: { field: 'to'; from: string; to: string; secondsMax: number }) =>
+      `from ${d.from} to ${d.to} is too long: the pool gives machines away for at most ${d.secondsMax} s`,
+  },
+  reservation_full: {
+    status: 409,
+    text: (d: { countMax: number; earliestFrom: string | null; otherTypes: readonly string[] }) =>
+      `only ${d.countMax} of these machines are free then${earliestFrom(d.earliestFrom)}${otherTypes(d.otherTypes)}`,
+  },
+  vm_entangled: {
+    status: 409,
+    text: (d: { vmId: number; count: number }) =>
+      `machine ${d.vmId} cannot be reserved by name, as what others have booked or wait for needs it; ${d.count} machines like it are free then`,
+  },
+  series_full: {
+    status: 409,
+    text: (d: { failed: number; count: number; windows: readonly unknown[] }) =>
+      `${d.failed} of the ${d.count} windows cannot be reserved`,
+  },
+  reservation_over: {
+    status: 409,
+    text: (d: { id: string; state: string }) => `reservation ${quote(d.id)} is over: ${d.state}`,
+  },
+
   // the installation
   reset_not_allowed: {
     status: 401,
@@ -225,6 +265,14 @@ export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>):
 
 function offer(seconds: number | null): string {
   return seconds === null ? '' : `; a lease of at most ${seconds} s is possible now`
+}
+
+function earliestFrom(time: string | null): string {
+  return time === null ? '' : `; all of them are from ${time}`
+}
+
+function otherTypes(types: readonly string[]): string {
+  return types.length === 0 ? '' : `; as many are free of ${types}`
 }
 
 function offerUntil(time: string | null): string {

@@ -72,7 +72,10 @@ export class Trial {
     const key = classKeyOf(type, labels, vm.id)
     const own = this.#book.classes.get(vm.class)
     if (own === undefined || vm.class === key || this.#solo.has(key)) return true
-    const timeline = new Timeline(this.#book.gridMs, Math.floor(this.#nowMs / this.#book.gridMs) * this.#book.gridMs)
+    const timeline = new Timeline(
+      this.#book.gridMs,
+      Math.floor(this.#nowMs / this.#book.gridMs) * this.#book.gridMs,
+    )
     const backMs = this.#backMs(vm)
     if (backMs !== null) {
       timeline.add(backMs, null, 1)
