@@ -1,0 +1,130 @@
+/**
+ * A lab (test/support/lab.ts) whose reservations are admitted, healed and begun by the rules, as the commands around them do. It
+ * remembers what holders were told, and what each reservation got when it began.
+ */
+import assert from 'node:assert/strict'
+import { type Admitted, admit, type Booking } from '../../src/domain/admission.ts'
+import { type Healed, heal } from '../../src/domain/healing.ts'
+import { isRefusal, type Refusal } from '../../src/domain/refusal.ts'
+import { expired, givenUp, type Reservation } from '../../src/domain/reservation.ts'
+import { type Started, startReservations } from '../../src/domain/reservation-start.ts'
+import type { NamedVm } from '../../src/domain/trial.ts'
+import type { Wish } from '../../src/domain/wish.ts'
+import { kindOf, Lab, LIMITS } from '../support/lab.ts'
+
+export class BookedLab extends Lab {
+  /** What holders were told, in order: `b1 at risk: 2`, `b1 safe`. */
+  readonly told: string[] = []
+  readonly started: Started[] = []
+  #bookings = 0
+
+  booking(userId: number, wish: Wish, fromMinute: number, toMinute: number): Booking {
+    return { userId, wish, fromMs: this.at(fromMinute), toMs: this.at(toMinute) }
+  }
+
+  /** Machines by id, as their rows say. */
+  get named(): ReadonlyMap<number, NamedVm> {
+    return this.vms
+  }
+
+  /** Whether a booking is admitted; nothing changes. */
+  admit(
+    userId: number,
+    count: number,
+    fromMinute: number,
+    toMinute: number,
+    type: string | null = null,
+  ): Admitted | Refusal {
+    const booking = this.booking(userId, [kindOf({ type, count })], fromMinute, toMinute)
+    return admit(this.book, booking, this.nowMs, { named: this.named, vcpuOf: LIMITS.vcpuOf })
+  }
+
+  /** Books it, if it is admitted. */
+  bookFor(userId: number, wish: Wish, fromMinute: number, toMinute: number): Reservation | Refusal {
+    const booking = this.booking(userId, wish, fromMinute, toMinute)
+    const admitted = admit(this.book, booking, this.nowMs, { named: this.named, vcpuOf: LIMITS.vcpuOf })
+    return isRefusal(admitted) ? admitted : this.confirm(admitted)
+  }
+
+  confirm({ booking, pinned }: Admitted): Reservation {
+    const seq = ++this.#bookings
+    const reservation: Reservation = {
+      ...booking,
+      id: `b${seq}`,
+      poolId: this.pool.id,
+      pinned,
+      state: 'confirmed',
+      atRisk: false,
+      missing: 0,
+      confirmedSeq: seq,
+      noShowSeconds: null,
+      claimed: false,
+      seriesId: null,
+      purpose: null,
+      labels: {},
+      createdAtMs: this.nowMs,
+    }
+    this.put(reservation)
+    return reservation
+  }
+
+  put(reservation: Reservation): void {
+    this.reservations.set(reservation.id, reservation)
+    this.book.putReservation(reservation, this.nowMs)
+  }
+
+  giveUp(id: string): void {
+    const reservation = this.reservations.get(id) ?? assert.fail(id)
+    const after = givenUp(reservation)
+    if (!isRefusal(after)) this.put(after)
+    this.heal()
+  }
+
+  heal(): Healed {
+    const healed = heal(this.book, this.nowMs)
+    for (const reservation of [...healed.atRisk, ...healed.safe, ...healed.repinned]) this.put(reservation)
+    for (const { id, missing } of healed.atRisk) this.told.push(`${id} at risk: ${missing}`)
+    for (const { id } of healed.safe) this.told.push(`${id} safe`)
+    return healed
+  }
+
+  override fail(vmId: number): void {
+    super.fail(vmId)
+    this.heal()
+  }
+
+  override ready(vmId: number): void {
+    const { state } = this.vms.get(vmId) ?? assert.fail(`no machine ${vmId}`)
+    super.ready(vmId)
+    if (state === 'failed') this.heal()
+  }
+
+  override tick(): void {
+    for (const reservation of [...this.reservations.values()]) {
+      const over = expired(reservation, this.nowMs)
+      if (over !== null) this.put(over)
+    }
+    this.start()
+    super.tick()
+  }
+
+  /** Begins what is due, machine by machine. */
+  start(): void {
+    for (const started of startReservations(this.book, this.nowMs)) {
+      const { reservation, placement, missing } = started
+      this.started.push(started)
+      this.reservations.set(reservation.id, reservation)
+      const endMinute = (reservation.toMs - this.at(0)) / (this.at(1) - this.at(0))
+      for (const { classKey, count } of placement) {
+        const ready = [...this.vms.values()].filter((vm) => vm.class === classKey && vm.state === 'ready')
+        assert.ok(
+          ready.length >= count,
+          `${reservation.id} gets ${count} of ${classKey}, ${ready.length} are ready`,
+        )
+        for (const { id } of ready.slice(0, count)) this.lease(id, reservation.userId, endMinute)
+      }
+      if (missing.length > 0)
+        this.join(reservation.userId, { wish: missing, minutes: endMinute - this.minute })
+    }
+  }
+}
