@@ -93,6 +93,18 @@ describe('healing', () => {
     assert.equal(lab.reservations.get('b3')?.atRisk, false)
   })
 
+  it('moves two only where both find a place', () => {
+    const lab = new BookedLab({ 'small,os=debian': 3, 'small,os=ubuntu': 1 })
+    booked(lab, [kindOf({ labels: { os: 'debian' } })], 120, 180)
+    booked(lab, any(1), 120, 180)
+    booked(lab, any(1), 120, 180)
+    for (const id of ['b2', 'b3'])
+      assert.deepEqual(lab.reservations.get(id)?.pinned, [['small,os=debian', 1]])
+    lab.failTogether([1, 2])
+    assert.deepEqual(lab.told, ['b3 at risk: 1'])
+    assert.deepEqual(lab.reservations.get('b2')?.pinned, [['small,os=ubuntu', 1]])
+  })
+
   it('counts one that is at risk against new ones', () => {
     const lab = new BookedLab({ small: 3 })
     booked(lab, any(2), 100, 150)

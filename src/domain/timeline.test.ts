@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import { IS_PLANTED } from '../../test/support/planted.ts'
 import { earliest, type Place, Timeline } from './timeline.ts'
 import type { Wish } from './wish.ts'
 
@@ -110,7 +111,7 @@ describe('a timeline', () => {
           }
         },
       ),
-      { numRuns: 300 },
+      { numRuns: 300, endOnFailure: IS_PLANTED },
     )
   })
 
@@ -216,7 +217,7 @@ describe('the earliest fit', () => {
           if (expected !== undefined) assert.deepEqual(found?.placement, fits(expected))
         },
       ),
-      { numRuns: 500 },
+      { numRuns: 500, endOnFailure: IS_PLANTED },
     )
   })
 })

@@ -16,6 +16,8 @@ export class BookedLab extends Lab {
   /** What holders were told, in order: `b1 at risk: 2`, `b1 safe`. */
   readonly told: string[] = []
   readonly started: Started[] = []
+  /** Reservations that began without all their machines, though their holders had been told nothing. */
+  readonly broken: string[] = []
   #bookings = 0
 
   booking(userId: number, wish: Wish, fromMinute: number, toMinute: number): Booking {
@@ -89,7 +91,12 @@ export class BookedLab extends Lab {
   }
 
   override fail(vmId: number): void {
-    super.fail(vmId)
+    this.failTogether([vmId])
+  }
+
+  /** Machines that fail in one batch. */
+  failTogether(vmIds: readonly number[]): void {
+    for (const id of vmIds) super.fail(id)
     this.heal()
   }
 
@@ -99,13 +106,17 @@ export class BookedLab extends Lab {
     if (state === 'failed') this.heal()
   }
 
+  /** Machines come back first, then what is over ends, then what is due begins. */
   override tick(): void {
-    for (const reservation of [...this.reservations.values()]) {
+    const booked = [...this.reservations.values()]
+    this.reservations.clear()
+    super.tick()
+    for (const reservation of booked) this.reservations.set(reservation.id, reservation)
+    for (const reservation of booked) {
       const over = expired(reservation, this.nowMs)
       if (over !== null) this.put(over)
     }
     this.start()
-    super.tick()
   }
 
   /** Begins what is due, machine by machine. */
@@ -113,6 +124,8 @@ export class BookedLab extends Lab {
     for (const started of startReservations(this.book, this.nowMs)) {
       const { reservation, placement, missing } = started
       this.started.push(started)
+      if (missing.length > 0 && !this.reservations.get(reservation.id)?.atRisk)
+        this.broken.push(reservation.id)
       this.reservations.set(reservation.id, reservation)
       const endMinute = (reservation.toMs - this.at(0)) / (this.at(1) - this.at(0))
       for (const { classKey, count } of placement) {
