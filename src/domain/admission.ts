@@ -38,7 +38,7 @@ export interface Admitted {
   readonly notices: readonly Notice[]
 }
 
-export interface Notice {
+interface Notice {
   readonly vmId: number
   readonly endsAtMs: number
 }

@@ -8,7 +8,7 @@
  * needed, each with its sum and its lowest prefix: a change or a question looks at the inside of two chunks and at the sums of the others.
  */
 import type { ClassKey } from './vm-class.ts'
-import type { Placement, Wish } from './wish.ts'
+import { countWished, type Placement, type Wish } from './wish.ts'
 
 /** How far ahead machines are booked. */
 export const HORIZON_MS = 90 * 86_400_000
@@ -25,13 +25,6 @@ interface Chunk {
   sum: number
   /** The lowest value in it, seen from the value before it; null: to be found again. */
   low: number | null
-}
-
-/** The lowest value in a window. */
-export interface Lowest {
-  readonly free: number
-  /** When the last step of the window with that value is over; null: never. */
-  readonly untilMs: number | null
 }
 
 /** From when on how many are free. */
@@ -136,39 +129,33 @@ export class Timeline {
     return null
   }
 
-  /** The lowest value over [fromMs, toMs), and until when there is no hope for a higher one. */
-  lowest(fromMs: number, toMs: number | null): Lowest {
-    const free = this.minFree(fromMs, toMs)
+  /** When the last step of [fromMs, toMs) is over in which at most `n` are free: infinite when that goes on for ever; null: there is none. */
+  lastAtMostUntil(fromMs: number, toMs: number | null, n: number): number | null {
     const from = this.#kept(this.#slot(fromMs))
     const to = Math.max(from + 1, this.#slotsEnd(fromMs, toMs))
     const last = Math.floor((to - 1) / CHUNK_SLOTS)
-    // From the back: the value after chunk `number` is known, and taking its deltas off leads to the value before it.
-    let value = this.#valueBefore(Math.min(last, this.#first + this.#chunks.length) + 1)
-    if (last - this.#first >= this.#chunks.length && value === free)
-      return { free, untilMs: toMs === null ? null : this.#ms(to) }
-    for (
-      let number = Math.min(last, this.#first + this.#chunks.length - 1);
-      number >= this.#first;
-      number--
-    ) {
+    // From the back: the value behind a chunk is known, and taking its deltas off leads to the value before it.
+    let number = Math.min(last, this.#first + this.#chunks.length - 1)
+    let value = this.#valueBefore(number + 1)
+    if (last > number && value <= n) return toMs === null ? Number.POSITIVE_INFINITY : this.#ms(to)
+    for (; number >= this.#first && (number + 1) * CHUNK_SLOTS > from; number--) {
       const begin = number * CHUNK_SLOTS
       const chunk = this.#chunks[number - this.#first]
       if (!chunk) {
-        if (value === free) return { free, untilMs: this.#ms(Math.min(to, begin + CHUNK_SLOTS)) }
+        if (value <= n) return this.#ms(Math.min(to, begin + CHUNK_SLOTS))
         continue
       }
       const before = value - chunk.sum
-      if (begin >= from && begin + CHUNK_SLOTS <= to && before + lowOf(chunk) > free) {
+      if (begin + CHUNK_SLOTS <= to && before + lowOf(chunk) > n) {
         value = before
         continue
       }
-      for (let i = CHUNK_SLOTS - 1; i >= 0; i--) {
-        const slot = begin + i
-        if (slot < to && slot >= from && value === free) return { free, untilMs: this.#ms(slot + 1) }
+      for (let i = CHUNK_SLOTS - 1; i >= 0 && begin + i >= from; i--) {
+        if (begin + i < to && value <= n) return this.#ms(begin + i + 1)
         value -= chunk.deltas[i] as number
       }
     }
-    return { free, untilMs: this.#ms(from + 1) }
+    return null
   }
 
   /** The first instant at or after `fromMs` at which more become free; null: there is none. */
@@ -306,13 +293,17 @@ export function earliest(
   untilMs: number,
 ): Fit | null {
   const capacity = new Map<ClassKey, number>()
+  // Of one class all machines have to come; of several, any might bring what is missing.
+  const need = timelines.size === 1 ? countWished(wish) : null
   let atMs = fromMs
   for (;;) {
-    // What has to be over before any class has more for a window than it has for this one.
+    const toMs = lengthMs === null ? null : atMs + lengthMs
+    // Before what keeps a class low is over, it has no more for any later window than it has for this one.
     let nextMs = Number.POSITIVE_INFINITY
     for (const [key, timeline] of timelines) {
-      const { free, untilMs: lowUntilMs } = timeline.lowest(atMs, lengthMs === null ? null : atMs + lengthMs)
+      const free = timeline.minFree(atMs, toMs)
       capacity.set(key, Math.max(0, free))
+      const lowUntilMs = timeline.lastAtMostUntil(atMs, toMs, need === null ? free : need - 1)
       const riseMs = lowUntilMs === null ? null : timeline.nextRise(lowUntilMs)
       if (riseMs !== null && riseMs < nextMs) nextMs = riseMs
     }

@@ -85,6 +85,7 @@ export interface Partly {
 export function placeMost(wish: Wish, capacity: ReadonlyMap<ClassKey, number>): Partly {
   const whole = place(wish, capacity)
   if (whole !== null) return { placement: whole, missing: [] }
+  if ([...capacity.values()].every((count) => count <= 0)) return { placement: [], missing: wish }
   const served: Kind[] = wish.map((kind) => ({ ...kind, count: 0 }))
   let placement: Placement = []
   for (const [i, kind] of wish.entries()) {

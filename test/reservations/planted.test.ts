@@ -55,6 +55,13 @@ const PLANTS: readonly (Plant & { readonly found: readonly [file: string, name: 
     found: EARLIEST,
   },
   {
+    what: 'the search for the earliest fit of one class jumps too far',
+    file: 'src/domain/timeline.ts',
+    from: 'need === null ? free : need - 1',
+    to: 'need === null ? free : need',
+    found: EARLIEST,
+  },
+  {
     what: 'admission forgets the cleaning behind a window',
     file: 'src/domain/admission.ts',
     from: 'const untilMs = booking.toMs + this.#marginMs(timelines)',
