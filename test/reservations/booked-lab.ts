@@ -8,7 +8,8 @@ import { type Healed, heal } from '../../src/domain/healing.ts'
 import { isRefusal, type Refusal } from '../../src/domain/refusal.ts'
 import { expired, givenUp, type Reservation } from '../../src/domain/reservation.ts'
 import { type Started, startReservations } from '../../src/domain/reservation-start.ts'
-import type { NamedVm } from '../../src/domain/trial.ts'
+import { movesBack } from '../../src/domain/solo-class.ts'
+import type { Move, NamedVm } from '../../src/domain/trial.ts'
 import type { Wish } from '../../src/domain/wish.ts'
 import { kindOf, Lab, LIMITS } from '../support/lab.ts'
 
@@ -48,7 +49,8 @@ export class BookedLab extends Lab {
     return isRefusal(admitted) ? admitted : this.confirm(admitted)
   }
 
-  confirm({ booking, pinned }: Admitted): Reservation {
+  confirm({ booking, pinned, moves }: Admitted): Reservation {
+    this.move(moves)
     const seq = ++this.#bookings
     const reservation: Reservation = {
       ...booking,
@@ -68,6 +70,18 @@ export class BookedLab extends Lab {
     }
     this.put(reservation)
     return reservation
+  }
+
+  /** Machines change their classes. */
+  move(moves: readonly Move[]): void {
+    for (const { vmId, classKey } of moves) {
+      const vm = { ...(this.vms.get(vmId) ?? assert.fail(`no machine ${vmId}`)), class: classKey }
+      const lease = this.leases.get(vmId)
+      if (lease !== undefined) this.leases.set(vmId, { ...lease, classKey })
+      this.vms.set(vmId, vm)
+      const none = { gone: [], requests: [], flows: [], reservations: [] }
+      this.book.apply({ ...none, pool: this.pool, tally: this.tally(), vms: [vm] }, this.nowMs)
+    }
   }
 
   put(reservation: Reservation): void {
@@ -116,6 +130,7 @@ export class BookedLab extends Lab {
       const over = expired(reservation, this.nowMs)
       if (over !== null) this.put(over)
     }
+    this.move(movesBack(this.book))
     this.start()
   }
 

@@ -26,6 +26,13 @@ const WISHES: readonly Wish[] = [
   [kindOf({ type: 'small', count: 2 }), kindOf({ labels: { os: 'ubuntu' } })],
 ]
 
+/** Wishes of reservations only: a request that waits by name is another's concern. */
+const NAMING: readonly Wish[] = [
+  [kindOf({ vmId: 1 })],
+  [kindOf({ vmId: 5 })],
+  [kindOf({ vmId: 2 }), kindOf({ type: 'small' })],
+]
+
 const userId = fc.integer({ min: 1, max: 3 })
 const vmId = fc.integer({ min: 1, max: VMS })
 const wish = fc.constantFrom(...WISHES)
@@ -68,7 +75,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('book' as const),
       userId,
-      wish,
+      wish: fc.constantFrom(...WISHES, ...NAMING),
       after: fc.integer({ min: 0, max: 200 }),
       minutes,
     }),
@@ -158,7 +165,9 @@ function assertKept(lab: BookedLab): void {
 
 /** How many machines of each class are free, minute by minute, without promises and without what is at risk. */
 function recount(lab: BookedLab): Map<ClassKey, number[]> {
-  const free = new Map(Object.keys(MACHINES).map((key) => [key, new Array<number>(MINUTES_MAX).fill(0)]))
+  const keys = [...lab.vms.values()].map((vm) => vm.class)
+  for (const { pinned } of lab.reservations.values()) keys.push(...pinned.map(([key]) => key))
+  const free = new Map(keys.map((key) => [key, new Array<number>(MINUTES_MAX).fill(0)]))
   const add = (key: ClassKey, from: number, to: number, count: number) => {
     const minutes = free.get(key) ?? assert.fail(key)
     for (let minute = Math.max(from, lab.minute); minute < Math.min(to, MINUTES_MAX); minute++)
@@ -201,7 +210,8 @@ function assertAsRebuilt(lab: BookedLab): void {
   for (const [key, { timeline, ready }] of lab.book.classes) {
     const steps = lab.book.withoutPromises(() => [...timeline.steps(lab.nowMs, null)])
     const other = rebuilt.classes.get(key)
-    assert.deepEqual(steps, [...(other?.timeline.steps(lab.nowMs, null) ?? [])], key)
-    assert.equal(ready, other?.ready)
+    const empty = [{ fromMs: lab.nowMs, free: 0 }]
+    assert.deepEqual(steps, [...(other?.timeline.steps(lab.nowMs, null) ?? empty)], key)
+    assert.equal(ready, other?.ready ?? 0)
   }
 }
