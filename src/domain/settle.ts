@@ -327,8 +327,9 @@ class Settlement {
     }
     const all = fitEmpty(book, group)
     if (all === null || !book.queue.isOverdue(row, book.pool.queue.departed)) return null
-    if (row.collectSinceMs === null) book.queue.setRow(row, { collectSinceMs: this.#nowMs })
-    return { requestId, kind: 'collected', placement: all, fromMs: this.#nowMs, toMs: null }
+    const fromMs = row.collectSinceMs ?? this.#nowMs
+    book.queue.setRow(row, { collectSinceMs: fromMs })
+    return { requestId, kind: 'collected', placement: all, fromMs, toMs: null }
   }
 
   /**
@@ -466,7 +467,7 @@ class Settlement {
 
   /** When something can fit that does not now, though nothing happens: reservations end, promised times come. */
   #nextAtMs(): number | null {
-    const { classes, promises, queue } = this.#book
+    const { classes, promises, queue, gridMs } = this.#book
     if (queue.size === 0) return null
     const times: number[] = []
     for (const { ready, timeline } of classes.values()) {
@@ -476,6 +477,8 @@ class Settlement {
     for (const { kind, fromMs, requestId } of promises) {
       const sinceMs = queue.rowOf(requestId)?.collectSinceMs ?? null
       if (kind === 'collected' && sinceMs !== null) times.push(sinceMs + COLLECT_MS)
+      // What lies two days ahead moves on with the time.
+      else if (kind === 'far') times.push(this.#nowMs + gridMs)
       else if (fromMs > this.#nowMs) times.push(fromMs)
     }
     return times.length === 0 ? null : Math.min(...times)

@@ -44,6 +44,8 @@ export interface Wanted {
   readonly waits?: boolean
   readonly priority?: Priority
   readonly softGraceMinutes?: number | null
+  /** After how many more departures it is overdue, if not after as many as usual. */
+  readonly dueIn?: number | null
 }
 
 /** What happened to a request. */
@@ -75,6 +77,8 @@ export class Lab {
   readonly granted: Told[] = []
   readonly notices: Settled['notices'][number][] = []
   limits: Limits = LIMITS
+  /** Machines that were not ready when a reservation began. */
+  missing = 0
   /** How long cleaning takes, if it is not as long as expected. */
   cleanMinutes: number | null = null
   book: Book
@@ -143,7 +147,7 @@ export class Lab {
       createdAtMs: this.nowMs,
       untilMs: null,
       endedAtMs: null,
-      due: null,
+      due: wanted.dueIn == null ? null : this.pool.queue.departed + wanted.dueIn,
       parked: false,
       collectSinceMs: null,
       reservationId: null,
@@ -299,15 +303,15 @@ export class Lab {
     this.#apply({})
   }
 
-  /** Lets time pass; whatever comes due is a batch of its own. */
-  advanceTo(minute: number): void {
+  /** Lets time pass; whatever comes due is a batch of its own, which settles unless `settles` is false. */
+  advanceTo(minute: number, settles = true): void {
     const untilMs = this.at(minute)
     for (;;) {
       const dueMs = this.#nextDueMs()
       if (dueMs === null || dueMs > untilMs) break
       this.nowMs = Math.max(this.nowMs, dueMs)
       this.tick()
-      this.settleAll()
+      if (settles) this.settleAll()
     }
     this.nowMs = untilMs
   }
@@ -328,17 +332,17 @@ export class Lab {
   #begin(reservation: Reservation): void {
     const active: Reservation = { ...reservation, state: 'active' }
     this.reservations.set(active.id, active)
-    const vms = active.pinned.flatMap(([classKey, count]) =>
-      this.#readyOf(classKey)
-        .slice(0, count)
-        .map((vmId) => {
-          const { toMs: endsAtMs, userId } = active
-          const lease = { vmId, classKey, userId, request: null, endsAtMs, chargedMinutes: 0, weight: 1 }
-          this.leases.set(vmId, { ...lease, fromMs: this.nowMs })
-          const freeAtMs = endsAtMs + this.book.marginMsOf(classKey)
-          return this.#put(vmId, classKey, 'leased', freeAtMs, userId)
-        }),
-    )
+    const vms = active.pinned.flatMap(([classKey, count]) => {
+      const ids = this.#readyOf(classKey).slice(0, count)
+      this.missing += count - ids.length
+      return ids.map((vmId) => {
+        const { toMs: endsAtMs, userId } = active
+        const lease = { vmId, classKey, userId, request: null, endsAtMs, chargedMinutes: 0, weight: 1 }
+        this.leases.set(vmId, { ...lease, fromMs: this.nowMs })
+        const freeAtMs = endsAtMs + this.book.marginMsOf(classKey)
+        return this.#put(vmId, classKey, 'leased', freeAtMs, userId)
+      })
+    })
     this.#apply({ vms, reservations: [active] })
   }
 
