@@ -195,6 +195,11 @@ export class Timeline {
     if (!begun) yield { fromMs, free: value }
   }
 
+  /** The instants after `fromMs` and before `toMs` (null: ever) at which the value changes. */
+  *changes(fromMs: number, toMs: number | null): Generator<number> {
+    for (const step of this.steps(fromMs, toMs)) if (step.fromMs > fromMs) yield step.fromMs
+  }
+
   /** Forgets what changed before the chunk that `nowMs` is in, so that it does not grow with time. Later values stay. */
   fold(nowMs: number): void {
     const first = Math.floor(this.#slot(nowMs) / CHUNK_SLOTS)
