@@ -216,12 +216,11 @@ export class Queue {
   setTag(userId: number, tag: number): void {
     const flow = this.#flow(userId, tag)
     if (flow.tag === tag) return
-    const rows = [...flow.rows]
-    for (const row of rows) this.#leave(row)
     flow.tag = tag
-    for (const row of rows) {
+    for (const row of flow.rows) {
+      if (!row.parked) row.group.byTag.remove(row)
       row.tag = tag
-      this.#enter(row)
+      if (!row.parked) row.group.byTag.add(row)
     }
   }
 

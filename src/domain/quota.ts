@@ -45,6 +45,14 @@ export function sumUsage(a: Usage, b: Usage): Usage {
   return { machines: a.machines + b.machines, vcpu: a.vcpu + b.vcpu, hours: a.hours + b.hours }
 }
 
+export function lessUsage(a: Usage, b: Usage): Usage {
+  return { machines: a.machines - b.machines, vcpu: a.vcpu - b.vcpu, hours: a.hours - b.hours }
+}
+
+export function isUnlimited({ machines, vcpu, hours }: Usage): boolean {
+  return Math.min(machines, vcpu, hours) === Number.POSITIVE_INFINITY
+}
+
 export function isWithin(usage: Usage, limit: Usage): boolean {
   return usage.machines <= limit.machines && usage.vcpu <= limit.vcpu && usage.hours <= limit.hours
 }

@@ -24,7 +24,17 @@ import {
 } from './fit.ts'
 import { activeTag, chargedTag, costOf, departed, dueAfter, weightOf } from './order.ts'
 import { type Group, headOf, type Row } from './queue.ts'
-import { hoursOf, isWithin, type Limits, machineLimit, NO_USAGE, sumUsage, type Usage } from './quota.ts'
+import {
+  hoursOf,
+  isUnlimited,
+  isWithin,
+  type Limits,
+  lessUsage,
+  machineLimit,
+  NO_USAGE,
+  sumUsage,
+  type Usage,
+} from './quota.ts'
 import { type Refusal, refusal } from './refusal.ts'
 import type { Flow, Request } from './request.ts'
 import type { Fit } from './timeline.ts'
@@ -135,15 +145,15 @@ class Settlement {
     const isOver =
       settled?.untilMs !== undefined && settled.untilMs !== null && settled.untilMs <= this.#nowMs
     if (queue.size === 0 || (!this.#changed && settled?.changes === changes && !isOver)) return
-    for (const userId of this.#book.takeTouched()) this.#parkOrUnpark(userId)
     for (const id of this.#joined) {
       const row = queue.rowOf(id)
-      if (row !== null) this.#parkOrUnpark(row.flow.userId)
+      if (row !== null) this.#book.touch(row.flow.userId)
     }
+    this.#parkOrUnpark()
     this.#setDues()
     this.#endCollecting()
-    while (this.#pass());
-    this.#refuseParked()
+    while (this.#pass()) this.#parkOrUnpark()
+    this.#refuseRest()
     this.#book.settled = { changes: this.#book.changes, untilMs: this.#nextAtMs() }
   }
 
@@ -181,7 +191,9 @@ class Settlement {
     const blocked = new Set<Group>()
     const promised = new Set<ClassKey>()
     let again = false
-    for (let row = this.#first(blocked); row !== null; row = this.#first(blocked)) {
+    while (this.#isOpen(promised)) {
+      const row = this.#first(blocked)
+      if (row === null) break
       const { group } = row
       if (this.#isOverQuota(row)) {
         this.#park(row)
@@ -200,7 +212,7 @@ class Settlement {
         continue
       }
       blocked.add(group)
-      if (book.classesOf(group).every(({ key }) => promised.has(key))) continue
+      if (book.classesOf(group).every(({ key, usable }) => usable === 0 || promised.has(key))) continue
       const noticesBefore = this.#notices.length
       const promise = this.#promiseFor(row)
       if (this.#notices.length > noticesBefore) again = true
@@ -209,6 +221,13 @@ class Settlement {
       for (const { classKey } of promise.placement) promised.add(classKey)
     }
     return again
+  }
+
+  /** Whether there is a class of which something may be granted or promised: otherwise nobody else has to be asked. */
+  #isOpen(promised: ReadonlySet<ClassKey>): boolean {
+    for (const { key, ready, usable } of this.#book.classes.values())
+      if (ready > 0 || (usable > 0 && !promised.has(key))) return true
+    return false
   }
 
   /** The first row in order of the groups that are not blocked. */
@@ -279,7 +298,6 @@ class Settlement {
     this.#setTag(userId, chargedTag(tag, chargedMinutes, weight))
     book.setQueue(departed(pool.queue, tag, queue.leastTag))
     if (goesOn) queue.setRow(row, { due: this.#dueNow(), collectSinceMs: null })
-    this.#parkOrUnpark(userId)
     // Somebody who waits may need the machine of a soft lease at once, which the next batch knows.
     if (request.terms.softGraceSeconds !== null && queue.size > 0) this.#more = true
   }
@@ -369,27 +387,35 @@ class Settlement {
     const classes = this.#book.classesOf(group)
     let vcpu = 0
     for (const kind of group.wish) {
-      const most = classes.reduce((max, { key }) => {
+      let most = 0
+      for (const { key } of classes) {
         const vmClass = classOf(key)
-        return matches(kind, vmClass) ? Math.max(max, this.#limits.vcpuOf(vmClass.type)) : max
-      }, 0)
+        if (matches(kind, vmClass)) most = Math.max(most, this.#limits.vcpuOf(vmClass.type))
+      }
       vcpu += kind.count * most
     }
     const { durationSeconds } = (requests[0] as Request).terms
     return { machines: group.count, vcpu, hours: hoursOf(group.count, durationSeconds) }
   }
 
-  /** Whether a row's first request is more than a quota leaves; a quota that cannot be seen now changes nothing. */
-  #isOverQuota(row: Row): boolean {
+  /** What quotas leave a user; null: the batch cannot see all of them. */
+  #leftOf(userId: number): { readonly inPool: Usage; readonly elsewhere: Usage | null } {
+    const elsewhere = this.#limits.headroom(userId)
+    const inPool = machineLimit(this.#book.pool.quota)
+    return {
+      inPool: isUnlimited(inPool) ? inPool : lessUsage(inPool, this.#heldBy(userId)),
+      elsewhere: elsewhere === undefined ? null : lessUsage(elsewhere, this.#usage.get(userId) ?? NO_USAGE),
+    }
+  }
+
+  /** Whether a row's first request is more than quotas leave its owner; one that cannot be seen now changes nothing. */
+  #isOverQuota(row: Row, { inPool, elsewhere } = this.#leftOf(row.flow.userId)): boolean {
     // A reservation was admitted by the quota.
     if (headOf(row).reservationId !== null) return false
-    const { userId } = row.flow
+    if (isUnlimited(inPool) && elsewhere !== null && isUnlimited(elsewhere)) return false
     const usage = this.#usageOf(row)
-    const held = sumUsage(this.#heldBy(userId), usage)
-    if (!isWithin(held, machineLimit(this.#book.pool.quota))) return true
-    const headroom = this.#limits.headroom(userId)
-    if (headroom === undefined) return row.parked
-    return !isWithin(sumUsage(this.#usage.get(userId) ?? NO_USAGE, usage), headroom)
+    if (!isWithin(usage, inPool)) return true
+    return elsewhere === null ? row.parked : !isWithin(usage, elsewhere)
   }
 
   #heldBy(userId: number): Usage {
@@ -403,24 +429,30 @@ class Settlement {
     this.#book.queue.setRow(row, { parked: true, due: null, collectSinceMs: null })
   }
 
-  /** Brings a user's rows back whose first requests their quota allows now, and parks the others. */
-  #parkOrUnpark(userId: number): void {
+  /** Of users who hold more or less than before: brings rows back whose first requests their quota allows now, and parks the others. */
+  #parkOrUnpark(): void {
     const { queue } = this.#book
     const { v } = this.#book.pool.queue
-    for (const row of queue.rowsOf(userId)) {
-      const parked = this.#isOverQuota(row)
-      if (parked === row.parked) continue
-      if (parked) {
-        this.#park(row)
-        continue
+    for (const userId of this.#book.takeTouched()) {
+      const rows = queue.rowsOf(userId)
+      if (rows.size === 0) continue
+      const left = this.#leftOf(userId)
+      for (const row of rows) {
+        const parked = this.#isOverQuota(row, left)
+        if (parked === row.parked) continue
+        if (parked) {
+          this.#park(row)
+          continue
+        }
+        if (!queue.isActive(userId)) this.#setTag(userId, activeTag(row.flow.tag, v))
+        queue.setRow(row, { parked: false })
+        queue.setRow(row, { due: row.group.waits ? this.#dueNow() : null })
       }
-      if (!queue.isActive(userId)) this.#setTag(userId, activeTag(row.flow.tag, v))
-      queue.setRow(row, { parked: false })
-      queue.setRow(row, { due: row.group.waits ? this.#dueNow() : null })
     }
   }
 
-  #refuseParked(): void {
+  /** Requests that do not wait and were not granted: there is nothing left for them, or their owner has too much. */
+  #refuseRest(): void {
     for (const id of [...this.#joined]) {
       const row = this.#book.queue.rowOf(id)
       if (row !== null && !row.group.waits) this.#refuse(row)

@@ -54,7 +54,11 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   },
   'one-pass': {
     what: 'settle goes through the queue once',
-    edits: edit('settle.ts', 'while (this.#pass());', 'this.#pass()'),
+    edits: edit(
+      'settle.ts',
+      'while (this.#pass()) this.#parkOrUnpark()',
+      'if (this.#pass()) this.#parkOrUnpark()',
+    ),
     breaks: 'idempotent',
     runs: 500,
   },
@@ -104,8 +108,8 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     what: 'who was over quota stays parked when machines come back',
     edits: edit(
       'settle.ts',
-      '    for (const userId of this.#book.takeTouched()) this.#parkOrUnpark(userId)\n',
-      '',
+      'if (parked === row.parked) continue',
+      'if (parked === row.parked || row.parked) continue',
     ),
     breaks: 'quota',
     runs: 500,

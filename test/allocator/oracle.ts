@@ -203,12 +203,11 @@ export function grantable(lab: Lab): string | null {
     // Others of the same kind and length come later and get the same answer.
     if (blocked.has(group)) continue
     blocked.add(group)
-    if (keys.every((key) => promised.has(key))) continue
     const standing = lab.book.promises.find(({ requestId }) => requestId === head.id)
     const usable = new Map<ClassKey, number>()
     for (const { class: key, state } of lab.vms.values())
       if (keys.includes(key) && state !== 'failed') usable.set(key, (usable.get(key) ?? 0) + 1)
-    if (!canPlace(wish, usable)) continue
+    if ([...usable.keys()].every((key) => promised.has(key)) || !canPlace(wish, usable)) continue
     const atMs = counts
       .rises(nowMs, nowMs + 2 * DAY_MS)
       .find((ms) => canPlace(wish, capacity(ms, counts.gridMs)))

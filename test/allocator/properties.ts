@@ -242,8 +242,9 @@ export const PROPERTIES: Readonly<Record<string, Property>> = {
       const notices = lab.notices.length
       const stranger = 1_000 + lab.granted.length
       const told = lab.ask(stranger, { minutes: 30, waits: false })
-      // Soft leases that end for somebody who waits now come back earlier.
+      // By its departure somebody may be overdue, and get something or end a soft lease.
       if (told === null || isRefusal(told) || lab.notices.length > notices) return
+      if (lab.last?.grants.length !== 1) return
       for (const vmId of told.vmIds) {
         lab.checkIn(vmId)
         lab.ready(vmId)
