@@ -8,7 +8,7 @@
  * saves nothing up: the tag begins at the pool's virtual time again.
  */
 import type { Pool, QueueState } from './pool.ts'
-import type { Priority } from './request.ts'
+import type { Priority, Request } from './request.ts'
 import { type ClassKey, classOf } from './vm-class.ts'
 import type { Placement } from './wish.ts'
 
@@ -122,4 +122,11 @@ export function compareRequests(
   b: { readonly priority: Priority; readonly seq: number },
 ): number {
   return RANKS[a.priority] - RANKS[b.priority] || a.seq - b.seq
+}
+
+/** What a request will cost its flow, as far as it is known before it is granted. */
+export function expectedCost(pool: Pool, { wish, terms, priority }: Request): number {
+  let cost = 0
+  for (const { type, count } of wish) cost += count * chargeOf(pool, type ?? '', terms.durationSeconds)
+  return cost / weightOf(pool, priority)
 }

@@ -47,7 +47,8 @@ export const GROUPS_MAX = 256
 /** Grants of one batch beside those to requests that it brought. */
 const GRANTS_MAX = 256
 
-const COLLECT_MS = 3_600_000
+/** How long machines are collected for a request at a time. */
+export const COLLECT_MS = 3_600_000
 
 /** A request that is new. */
 export interface Join {

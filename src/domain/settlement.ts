@@ -194,7 +194,7 @@ export class Settlement {
       for (const { request } of joins) byId.set(request.id, joiner)
       return joins
     })
-    const started = startReservations(book, set.nowMs)
+    const started = book.nextStartMs <= set.nowMs ? startReservations(book, set.nowMs) : []
     const missing = started.flatMap((start) =>
       start.missing.length === 0 ? [] : [missingRequest(set, pool, start)],
     )
@@ -221,6 +221,7 @@ export class Settlement {
 
   /** Reservations that cannot be kept as things are, and those that can again: their holders are told. */
   #heal(book: Book): void {
+    if (!book.isShort(this.#set.nowMs)) return
     const { atRisk, safe, repinned } = heal(book, this.#set.nowMs)
     const reservations = [...atRisk, ...safe, ...repinned]
     if (reservations.length === 0) return
