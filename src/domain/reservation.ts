@@ -22,9 +22,6 @@ export type ReservationState = (typeof RESERVATION_STATES)[number]
 /** Classes and how many machines of each. */
 export type Pinned = readonly (readonly [classKey: ClassKey, count: number])[]
 
-/** Classes and how many machines of each. */
-export type Pinned = readonly (readonly [classKey: ClassKey, count: number])[]
-
 export interface Reservation {
   readonly id: string
   readonly poolId: number
