@@ -9,7 +9,7 @@ import type { VmState } from '../domain/vm.ts'
 import type { LoadedBook } from '../domain/working-set.ts'
 import { flowOf, requestOf } from './request.ts'
 import { reservationOf } from './reservation.ts'
-import { poolOf, type Tables, type Tuple } from './tables.ts'
+import { poolOf, queueOf, type Tables, type Tuple } from './tables.ts'
 
 /**
  * The machines of a pool that are neither ready nor being destroyed, each with what `bookVmOf` takes. Where a lease without end
@@ -40,8 +40,8 @@ export interface FoundBook {
 }
 
 /** Whether the book of a pool is to be loaded with it. */
-export function isBookWanted({ pool }: { pool: Pool }, wantedNames: readonly string[]): boolean {
-  return isContended(pool) || wantedNames.includes(pool.name)
+export function isBookWanted(row: Tables['pool'], wantedNames: readonly string[]): boolean {
+  return wantedNames.includes(row.name) || isContended({ queue: queueOf(row) })
 }
 
 export function loadedBook({ poolId, version, changes, rows }: FoundBook): LoadedBook {
