@@ -22,7 +22,7 @@ export const BOOK_VMS = `
   WHERE vm.state <> 'ready' AND vm.state <> 'deleting' AND vm.pool_id = `
 
 /** All rows that a book is made of. */
-export interface BookRows {
+interface BookRows {
   readonly pool: Tables['pool']
   readonly vms: readonly Tuple[]
   readonly requests: readonly Tuple[]
@@ -68,7 +68,7 @@ function wholeBook({ pool: row, vms, requests, flows, reservations }: BookRows):
 }
 
 /** Flows that differ from one that begins anew: of those who wait, or whose tag is ahead of the pool's virtual time. */
-export function flowsInUse(flows: readonly Flow[], pool: Pool, waiting: ReadonlySet<number>): Flow[] {
+function flowsInUse(flows: readonly Flow[], pool: Pool, waiting: ReadonlySet<number>): Flow[] {
   return flows.filter(({ userId, tag }) => tag > pool.queue.v || waiting.has(userId))
 }
 
