@@ -38,6 +38,8 @@ const server: Server = await startServer({
     allowReset: false,
     allowedHosts: [],
     originalApi: 'on',
+    rateLimit: 0,
+    rateLimitAddress: 0,
     poolCleaning: 'manual',
     typeMix: EVEN_MIX,
     providerSecondsMax: 600,

@@ -47,6 +47,9 @@ export interface Server {
   stop(): Promise<void>
 }
 
+/** The provider that there is. */
+const PROVIDER = 'simulated'
+
 /** Password hashes at the same time: more than this only take memory and turns from each other. */
 const HASHES_MAX = 2
 
@@ -107,7 +110,8 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     schedule,
     randomBytes,
     lane: options.lane ?? LANE_SETTINGS,
-    poolPolicy: { typeMix: settings.typeMix, cleaning: settings.poolCleaning, provider: 'simulated' },
+    poolPolicy: { typeMix: settings.typeMix, cleaning: settings.poolCleaning, provider: PROVIDER },
+    providers: [PROVIDER],
     setupCode: () => setupCode,
     wiped() {
       setupCode = newSetupCode()
@@ -139,6 +143,7 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
     underWay,
     stopping: () => stopping,
     originalApi: settings.originalApi === 'on',
+    rateLimits: { perToken: settings.rateLimit, perAddress: settings.rateLimitAddress },
   })
   options.extend?.(app)
   await app.listen({ host: settings.host, port: settings.port })

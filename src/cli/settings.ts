@@ -17,6 +17,8 @@ export interface ServeSettings extends DatabaseSettings {
   readonly allowReset: boolean
   readonly allowedHosts: readonly string[]
   readonly originalApi: 'on' | 'off'
+  readonly rateLimit: number
+  readonly rateLimitAddress: number
   readonly poolCleaning: 'manual' | 'automatic'
   readonly typeMix: TypeMix
   readonly providerSecondsMax: number
@@ -94,6 +96,24 @@ export function addServeOptions(command: Command): Command {
         .env('BERTH_ORIGINAL_API')
         .choices(['on', 'off'])
         .default('on'),
+    )
+    .addOption(
+      new Option(
+        '--rate-limit <calls>',
+        'calls of /api/v1 that one token may make in a minute on this server; 0: any number',
+      )
+        .env('BERTH_RATE_LIMIT')
+        .default(6_000)
+        .argParser(integer(0, 1_000_000_000)),
+    )
+    .addOption(
+      new Option(
+        '--rate-limit-address <calls>',
+        'calls of /api/v1 that one address may make in a minute without a token on this server; 0: any number',
+      )
+        .env('BERTH_RATE_LIMIT_ADDRESS')
+        .default(600)
+        .argParser(integer(0, 1_000_000_000)),
     )
     .addOption(
       new Option(

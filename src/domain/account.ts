@@ -5,6 +5,7 @@
  */
 import { checkedIn, givenBack } from './check-in.ts'
 import { type Actor, authorized, knownCaller, type Rule } from './decision.ts'
+import { etagFits, etagOf } from './etag.ts'
 import { may } from './permission.ts'
 import { isRefusal, refusal } from './refusal.ts'
 import type { Role, User } from './user.ts'
@@ -81,10 +82,17 @@ export interface ChangeUser {
   readonly name: string | null
   readonly email: string | null
   readonly passwordHash: string | null
+  /** Tags of states that the caller has seen; none: whatever it is. */
+  readonly ifMatch?: readonly string[] | null
   readonly requestId: string
 }
 
-/** Refused: `not_allowed`, `user_unknown`, `email_taken`; callers as in decision.ts. */
+/** Tells what a user is called from what they were called before. */
+export function userEtag(user: User): string {
+  return etagOf([user.id, user.name, user.email, user.role])
+}
+
+/** Refused: `not_allowed`, `user_unknown`, `etag_stale`, `email_taken`; callers as in decision.ts. */
 export const changeUser: Rule<ChangeUser, { user: User }> = {
   needs(command, needs) {
     needs.userIds.add(command.actor.userId)
@@ -101,6 +109,8 @@ export const changeUser: Rule<ChangeUser, { user: User }> = {
     const user = view.user(command.userId)
     if (user === undefined || user.state !== 'active')
       return refusal('user_unknown', { userId: command.userId })
+    if (!etagFits(command.ifMatch ?? null, userEtag(user)))
+      return refusal('etag_stale', { etag: (command.ifMatch ?? []).join(', ') })
     const owner = command.email === null ? undefined : view.userByEmail(command.email)
     if (owner !== undefined && owner.id !== user.id)
       return refusal('email_taken', { email: command.email ?? '' })

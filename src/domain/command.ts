@@ -8,10 +8,12 @@ import { checkout } from './checkout.ts'
 import type { Actor, Decision, Rule } from './decision.ts'
 import { forgetAnswers } from './idempotency.ts'
 import { deleteVm, maintain } from './maintenance.ts'
+import { changePool, createPool, deletePool } from './pool-policy.ts'
 import { growPool, shrinkPool, sizePool } from './pool-size.ts'
 import { refusal } from './refusal.ts'
 import { beginReset, continueReset } from './reset.ts'
 import { createToken, noteTokenUse, revokeToken } from './sign-in.ts'
+import { changeVmType, createVmType, deleteVmType } from './vm-type-change.ts'
 import { claimWork, reportWork } from './work.ts'
 import type { Needs, View } from './working-set.ts'
 
@@ -24,6 +26,12 @@ const RULES = {
   revokeToken,
   noteTokenUse,
   forgetAnswers,
+  createVmType,
+  changeVmType,
+  deleteVmType,
+  createPool,
+  changePool,
+  deletePool,
   sizePool,
   growPool,
   shrinkPool,
@@ -53,6 +61,12 @@ const DURING_RESET = {
   revokeToken: false,
   noteTokenUse: false,
   forgetAnswers: false,
+  createVmType: false,
+  changeVmType: false,
+  deleteVmType: false,
+  createPool: false,
+  changePool: false,
+  deletePool: false,
   sizePool: false,
   growPool: false,
   shrinkPool: false,

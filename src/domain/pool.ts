@@ -60,6 +60,8 @@ export interface PoolPolicy {
   readonly weights: Readonly<Record<Priority, number>>
   /** The highest priority that each role may ask for. */
   readonly priorityMax: Readonly<Record<Role, Priority>>
+  /** True once the pool was deleted: its past leases and events still point at it. */
+  readonly retired: boolean
 }
 
 /** The policies of a pool for which nothing else was said. */
@@ -84,6 +86,7 @@ export const DEFAULT_POLICY: PoolPolicy = {
   units: {},
   weights: { low: 1, normal: 2, high: 4 },
   priorityMax: { admin: 'high', user: 'high' },
+  retired: false,
 }
 
 /** Mean and mean deviation of a time, each new observation counted for an eighth (RFC 6298). */
@@ -261,4 +264,27 @@ export function nextTypes(mix: TypeMix, tally: Tally, n: number): VmType[] {
     types.push(neediest.type)
   }
   return types
+}
+
+/** What a size would do to a pool: how many machines would be made, how many removed at once, and how many only when they come back. */
+export interface SizePreview {
+  readonly existing: number
+  readonly made: number
+  readonly removed: number
+  /** Machines above the size that cannot be removed yet, by state. */
+  readonly waitsFor: Readonly<Partial<Record<VmState, number>>>
+}
+
+export function sizePreview(tally: Tally, size: number): SizePreview {
+  const existing = countExisting(tally)
+  const above = Math.max(0, existing - size)
+  const removed = Math.min(above, countIn(tally, 'ready') + countIn(tally, 'provisioning'))
+  const standing = above > removed
+  const waitsFor: Partial<Record<VmState, number>> = {}
+  for (const state of VM_STATES) {
+    const count = countIn(tally, state)
+    if (standing && count > 0 && !['ready', 'provisioning', 'deleting'].includes(state))
+      waitsFor[state] = count
+  }
+  return { existing, made: Math.max(0, size - existing), removed, waitsFor }
 }

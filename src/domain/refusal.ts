@@ -135,6 +135,32 @@ export const REFUSALS = {
     text: (d: { size: number; sizeMin: number }) =>
       `pool_size ${d.size} is less than the ${d.sizeMin} machines that are in use`,
   },
+  pool_unknown: { status: 404, text: (d: { pool: string }) => `${quote(d.pool)} is no pool` },
+  pool_name_taken: {
+    status: 409,
+    text: (d: { name: string }) =>
+      `${quote(d.name)} is the name or an alias of another pool, or is given twice`,
+  },
+  pool_not_empty: {
+    status: 409,
+    text: (d: { pool: string; size: number; machines: number; waiting: number; booked: number }) =>
+      `pool ${quote(d.pool)} is not empty (size ${d.size}, machines ${d.machines}, waiting requests ${d.waiting}, reservations ${d.booked}): set its size to 0 first`,
+  },
+  vm_type_unknown: { status: 404, text: (d: { name: string }) => `${quote(d.name)} is no size of machine` },
+  vm_type_taken: { status: 409, text: (d: { name: string }) => `there is a size ${quote(d.name)} already` },
+  vm_type_fixed: {
+    status: 409,
+    text: (d: { name: string }) => `size ${quote(d.name)} is one of the original API's and stays`,
+  },
+  vm_type_in_use: {
+    status: 409,
+    text: (d: { name: string; pools: readonly string[] }) =>
+      `size ${quote(d.name)} is in use by the pools ${d.pools}`,
+  },
+  too_many_vm_types: {
+    status: 409,
+    text: (d: { vmTypesMax: number }) => `there are ${d.vmTypesMax} sizes already: delete one first`,
+  },
   none_free: {
     status: 409,
     retryAfterSeconds: 5,

@@ -193,6 +193,7 @@ export interface View {
   answersWhere(test: (answer: Answer) => boolean): Answer[]
   pool(id: number): Pool | undefined
   poolNamed(name: string): Pool | undefined
+  poolsWhere(test: (pool: Pool) => boolean): Pool[]
   tally(poolId: number): Tally
   vm(id: number): Vm | undefined
   /** The lease that runs on a machine. */
@@ -305,6 +306,10 @@ export class WorkingSet implements View {
 
   poolNamed(name: string): Pool | undefined {
     return this.#poolsByName.get(name)
+  }
+
+  poolsWhere(test: (pool: Pool) => boolean): Pool[] {
+    return [...this.#pools.values()].filter(test)
   }
 
   tally(poolId: number): Tally {
@@ -478,6 +483,8 @@ export class WorkingSet implements View {
   }
 
   #putPool(pool: Pool): void {
+    const before = this.#pools.get(pool.id)
+    if (before !== undefined && before.name !== pool.name) this.#poolsByName.delete(before.name)
     this.#pools.set(pool.id, pool)
     this.#poolsByName.set(pool.name, pool)
   }

@@ -21,6 +21,9 @@ import type { Metrics } from './metrics.ts'
 import { operationRoutes } from './operations.ts'
 import { originalRoutes } from './original/routes.ts'
 import type { UnderWay } from './stop.ts'
+import type { RateLimits } from './v1/gate.ts'
+import { isV1, PROBLEM_TYPE, problemOf, sayProblem } from './v1/problem.ts'
+import { RefusedCall, v1Routes } from './v1/routes.ts'
 
 export interface AppSettings {
   readonly log: Logger
@@ -34,6 +37,7 @@ export interface AppSettings {
   readonly stopping: () => boolean
   /** Whether the original API is served. */
   readonly originalApi: boolean
+  readonly rateLimits: RateLimits
 }
 
 const BODY_BYTES_MAX = 65_536
@@ -70,7 +74,7 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
         error.code === 'FST_ERR_BAD_URL'
           ? refusal('path_invalid')
           : refusal('route_unknown', { method: request.method, path: request.url })
-      void sendRefusal(reply as unknown as FastifyReply, no)
+      void sendRefusal(request.url, reply as unknown as FastifyReply, no)
     },
   }) as unknown as FastifyInstance
 
@@ -85,9 +89,12 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
   settings.underWay.follow(app)
   app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
     const no = refusal('expectation_unknown', { expect: String(request.headers.expect) })
-    const text = JSON.stringify({ message: no.message })
+    const [type, body] = isV1(request.url ?? '')
+      ? [PROBLEM_TYPE, problemOf(no, 'none')]
+      : ['application/json', { message: no.message }]
+    const text = JSON.stringify(body)
     response.writeHead(no.status, {
-      'content-type': 'application/json; charset=utf-8',
+      'content-type': `${type}; charset=utf-8`,
       'content-length': Buffer.byteLength(text),
       connection: 'close',
     })
@@ -98,7 +105,7 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
     reply.header('x-request-id', request.id)
     const no = request.is404 ? unrouted(routes, request, reply) : judge(guard, request)
     if (no === null) next()
-    else void sendRefusal(reply, no)
+    else void sendRefusal(request.url, reply, no)
   })
 
   app.addHook('onResponse', (request, reply, next) => {
@@ -119,25 +126,26 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
     try {
       done(null, JSON.parse(text as string))
     } catch (error) {
-      done(new RefusedBody(refusal('body_invalid', { reason: (error as Error).message })))
+      done(new RefusedCall(refusal('body_invalid', { reason: (error as Error).message })))
     }
   })
   app.addContentTypeParser('*', (request, _payload, done) => {
     const type = request.headers['content-type'] ?? 'none'
-    done(new RefusedBody(refusal('body_invalid', { reason: `content-type ${type} is not application/json` })))
+    done(new RefusedCall(refusal('body_invalid', { reason: `content-type ${type} is not application/json` })))
   })
 
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const no = storeRefusal(error) ?? refusalOf(error)
-    if (no !== null) return sendRefusal(reply, no)
+    if (no !== null) return sendRefusal(request.url, reply, no)
     log.error(
       { requestId: request.id, method: request.method, url: request.url, err: error },
       'request failed',
     )
-    return reply.code(500).send({ message: `internal error; see the log for request ${request.id}` })
+    return sendRefusal(request.url, reply, refusal('internal_error', { requestId: request.id }))
   })
 
   operationRoutes(app, berth, metrics, settings.stopping)
+  v1Routes(app, berth, settings.rateLimits)
   if (settings.originalApi) originalRoutes(app, berth, { guard, rawBody })
   return app
 }
@@ -168,7 +176,9 @@ function judge(guard: Guard, request: FastifyRequest): Refusal | null {
   return guard.judgeHost(headers) ?? (safe ? null : guard.judgeOrigin(headers))
 }
 
-function sendRefusal(reply: FastifyReply, no: Refusal): FastifyReply {
+/** `url`: as it was asked for; it tells in whose words the answer is. */
+function sendRefusal(url: string, reply: FastifyReply, no: Refusal): FastifyReply {
+  if (isV1(url)) return reply.send(sayProblem(reply, no))
   if (no.retryAfterSeconds !== null) reply.header('retry-after', no.retryAfterSeconds)
   return reply.code(no.status).send({ message: no.message })
 }
@@ -194,18 +204,9 @@ function refuseUnreadable(error: Error & { code: string }, socket: Socket): void
   socket.end(`${head.join('\r\n')}\r\n\r\n${text}`)
 }
 
-/** Carries a refusal out of the body parser, which knows only errors. */
-class RefusedBody extends Error {
-  readonly refusal: Refusal
-  constructor(no: Refusal) {
-    super(no.message)
-    this.refusal = no
-  }
-}
-
 /** The refusal behind an error of the framework that the sender is to blame for; null: a bug of ours. */
 function refusalOf(error: FastifyError): Refusal | null {
-  if (error instanceof RefusedBody) return error.refusal
+  if (error instanceof RefusedCall) return error.refusal
   if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE')
     return refusal('body_too_large', { bytesMax: BODY_BYTES_MAX })
   const status = error.statusCode ?? 500

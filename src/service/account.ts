@@ -35,7 +35,7 @@ export async function createAccount(
   mayBeFirst: boolean,
   requestId: string,
 ): Promise<{ user: User } | Refusal> {
-  const passwordHash = await hashed(berth, account.password)
+  const passwordHash = await passwordHashOf(berth, account.password)
   if (typeof passwordHash !== 'string') return passwordHash
   const { name, email, role } = account
   return berth.submit({
@@ -64,7 +64,7 @@ export async function changeAccount(
   change: AccountChange,
   requestId: string,
 ): Promise<{ user: User } | Refusal> {
-  const passwordHash = change.password === null ? null : await hashed(berth, change.password)
+  const passwordHash = change.password === null ? null : await passwordHashOf(berth, change.password)
   if (passwordHash !== null && typeof passwordHash !== 'string') return passwordHash
   const { userId, name, email } = change
   return berth.submit({ kind: 'changeUser', actor: caller, userId, name, email, passwordHash, requestId })
@@ -86,7 +86,8 @@ export async function deleteAccount(
   return null
 }
 
-async function hashed(berth: Berth, password: string): Promise<string | Refusal> {
+/** Refused: `overloaded`. */
+export async function passwordHashOf(berth: Berth, password: string): Promise<string | Refusal> {
   try {
     return await berth.hasher.hash(password)
   } catch (error) {

@@ -90,7 +90,7 @@ function pair(userId: number, address: string): string {
 }
 
 /** Whoever has one IPv6 address usually has its whole /64; an IPv4 address stands for itself, also when mapped. */
-function networkOf(address: string): string {
+export function networkOf(address: string): string {
   if (!address.includes(':')) return address
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
   if (mapped !== null) return mapped[1] ?? address

@@ -21,6 +21,8 @@ export interface BerthSettings {
   readonly lane: LaneSettings
   /** What pools that the original API makes are like. */
   readonly poolPolicy: Partial<PoolPolicy>
+  /** What makes machines here, by name; left out: not known. */
+  readonly providers?: readonly string[]
   /** The one-time code that the first user has to present now; null: none is asked for. */
   readonly setupCode: () => string | null
   /** Told when a reset is done: whoever comes first is the first user again. */

@@ -189,6 +189,7 @@ export interface Reads {
   leavers(rowsMax: number): Promise<number[]>
   pool(id: number): Promise<PoolReading | null>
   poolNamed(name: string): Promise<PoolReading | null>
+  /** All that were not deleted. */
   pools(): Promise<PoolReading[]>
   vm(pool: string, id: number): Promise<VmListing | null>
   vms(pool: string, filter: VmFilter, slice: Slice): Promise<VmListing[]>

@@ -59,7 +59,10 @@ export function readsOver(runner: StatementRunner, statements: ReadStatements): 
     leavers: (rowsMax) => runner.all(statements.leavers, { rowsMax }, (row) => row.id),
     pool: (id) => runner.first(statements.pool, { id }, poolReadingOf),
     poolNamed: (name) => runner.first(statements.poolNamed, { name }, poolReadingOf),
-    pools: () => runner.all(statements.pools, NOTHING, poolReadingOf),
+    pools: async () => {
+      const readings = await runner.all(statements.pools, NOTHING, poolReadingOf)
+      return readings.filter(({ pool }) => !pool.retired)
+    },
     vm: (pool, id) => runner.first(statements.vm, { pool, id }, vmListingOf),
     vms: (pool, filter, slice) =>
       runner.all(statements.vms[filter.by], { pool, ...slice, ...argumentsOf(filter) }, vmListingOf),

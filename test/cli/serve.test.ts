@@ -219,6 +219,18 @@ describe('berth serve --help', () => {
     allowReset: { flag: '--allow-reset [yes|no]', env: 'BERTH_ALLOW_RESET', fallback: 'no' },
     allowedHosts: { flag: '--allowed-hosts <names>', env: 'BERTH_ALLOWED_HOSTS', fallback: 'none' },
     originalApi: { flag: '--original-api <on|off>', env: 'BERTH_ORIGINAL_API', fallback: '"on"' },
+    rateLimit: {
+      flag: '--rate-limit <calls>',
+      env: 'BERTH_RATE_LIMIT',
+      fallback: '6000',
+      unit: 'in a minute',
+    },
+    rateLimitAddress: {
+      flag: '--rate-limit-address <calls>',
+      env: 'BERTH_RATE_LIMIT_ADDRESS',
+      fallback: '600',
+      unit: 'in a minute',
+    },
     poolCleaning: {
       flag: '--pool-cleaning <manual|automatic>',
       env: 'BERTH_POOL_CLEANING',

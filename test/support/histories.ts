@@ -16,6 +16,8 @@ import type { MemoryTables } from './memory-store.ts'
 import { aPool, aUser, aVm, unversioned, vmsOf, World } from './world.ts'
 
 const POOLS = ['default', 'b']
+const MADE_POOLS = [...POOLS, 'lab', 'lab']
+const SIZES = ['tiny', 'huge', 'small']
 const EMAILS = ['user1@example.org', 'user2@example.org', 'x@example.org', 'y@example.org']
 const STEPS = ['clean', 'cordon', 'uncordon', 'retry'] as const
 export const CLAIM_MS = 1_000
@@ -56,6 +58,12 @@ export const WEIGHTS: Record<CommandKind, number> = {
   revokeToken: 2,
   noteTokenUse: 2,
   forgetAnswers: 1,
+  createVmType: 1,
+  changeVmType: 1,
+  deleteVmType: 1,
+  createPool: 2,
+  changePool: 2,
+  deletePool: 2,
   sizePool: 3,
   growPool: 4,
   shrinkPool: 3,
@@ -176,6 +184,53 @@ export function commandOf(now: Situation, { kind, by, at, how, flag }: Move): Co
       return { kind: 'noteTokenUse', uses: [{ tokenId, userId, atMs: how }] }
     },
     forgetAnswers: () => ({ kind: 'forgetAnswers', rowsMax: 100 }),
+    createVmType: () => ({
+      kind: 'createVmType',
+      actor: adminIn(now, by),
+      spec: { name: pick(SIZES, how) ?? '', vcpu: 1 + (at % 4), memoryMb: 512 },
+      requestId,
+    }),
+    changeVmType: () => ({
+      kind: 'changeVmType',
+      actor: adminIn(now, by),
+      name: pick(SIZES, how) ?? '',
+      vcpu: 1 + (at % 4),
+      memoryMb: null,
+      ifMatch: flag ? null : ['"stale"'],
+      requestId,
+    }),
+    deleteVmType: () => ({
+      kind: 'deleteVmType',
+      actor: adminIn(now, by),
+      name: pick(SIZES, how) ?? '',
+      ifMatch: null,
+      requestId,
+    }),
+    createPool: () => ({
+      kind: 'createPool',
+      actor: adminIn(now, by),
+      name: pick(MADE_POOLS, at) ?? '',
+      size: how % 3 === 0 ? how % 4 : 0,
+      policy: { typeMix: flag ? { [pick(SIZES, how) ?? '']: 1 } : EVEN_MIX, cleaning: 'automatic' },
+      requestId,
+    }),
+    changePool: () => ({
+      kind: 'changePool',
+      actor: adminIn(now, by),
+      pool: pick(POOLS, at) ?? '',
+      size: flag ? how % 10 : null,
+      policy:
+        how % 3 === 0 ? { aliases: [pick(POOLS, how) ?? '', 'c'].slice(how % 2) } : { warnSeconds: how },
+      ifMatch: null,
+      requestId,
+    }),
+    deletePool: () => ({
+      kind: 'deletePool',
+      actor: adminIn(now, by),
+      pool: pick(MADE_POOLS, at) ?? '',
+      ifMatch: null,
+      requestId,
+    }),
     sizePool: () => ({
       kind: 'sizePool',
       actor: adminIn(now, by),

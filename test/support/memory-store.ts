@@ -394,7 +394,12 @@ export function readsOf(tables: MemoryTables, step: () => Promise<void>): Reads 
     pool: async (id) => readingOf(tables.pools.get(id)),
     poolNamed: async (name) => readingOf(poolCalled(name)),
     pools: async () =>
-      [...tables.pools.keys()].sort((a, b) => a - b).flatMap((id) => readingOf(tables.pools.get(id)) ?? []),
+      [...tables.pools.keys()]
+        .sort((a, b) => a - b)
+        .flatMap((id) => {
+          const reading = readingOf(tables.pools.get(id))
+          return reading === null || reading.pool.retired ? [] : [reading]
+        }),
     vm: async (pool, id) => standing(pool, (vm) => vm.id === id).map(listing)[0] ?? null,
     vms: async (pool, filter, slice) =>
       sliced(

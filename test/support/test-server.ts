@@ -37,6 +37,8 @@ export const SETTINGS: Omit<ServeSettings, 'data'> = {
   allowReset: false,
   allowedHosts: [],
   originalApi: 'on',
+  rateLimit: 0,
+  rateLimitAddress: 0,
   poolCleaning: 'manual',
   typeMix: EVEN_MIX,
   providerSecondsMax: 600,
