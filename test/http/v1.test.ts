@@ -323,6 +323,7 @@ describe('pools', () => {
       to_make: 2,
       to_remove: 0,
       waits_for: {},
+      in_the_way: [],
       dry_run: true,
     })
     assert.equal((await ada('GET', '/pools/build')).headers.get('etag'), before.headers.get('etag'))
@@ -332,6 +333,7 @@ describe('pools', () => {
     assert.deepEqual([cordoned.status, cordoned.body.state], [200, 'cordoned'])
     const shrunk = await ada('PUT', '/pools/build/size', { size: 0 })
     assert.deepEqual([shrunk.body.to_remove, shrunk.body.waits_for], [4, { cordoned: 1 }])
+    assert.deepEqual(shrunk.body.in_the_way, [{ id: 1, state: 'cordoned', until: null }])
   })
 
   it('go when they are empty, and not before', async () => {
@@ -348,6 +350,69 @@ describe('pools', () => {
     await sizeIs('default', 2)
     const { body } = await server.call('GET', '/vmdetails')
     assert.equal(Object.keys(body.VM_details).length, 2)
+  })
+})
+
+describe('machines', () => {
+  let server: TestServer
+  let ada: Client
+  let bob: Client
+  before(async () => {
+    ;({ server, ada, bob } = await serve())
+    await ada('POST', '/pools', { name: 'default', size: 3, type_mix: { small: 2, large: 1 } })
+    await ada('POST', '/pools', { name: 'other', size: 3, type_mix: { small: 1 }, aliases: ['another'] })
+    await until(async () => (await ada('GET', '/machines?state=ready')).body.items.length === 6)
+    const { id: userid } = (await bob('GET', '/users/me')).body
+    const held = await server.call('POST', '/checkout_vm', {
+      auth: { userid, password: BOB.password },
+      vmid: 1,
+    })
+    assert.equal(held.status, 201)
+    await ada('POST', '/machines/2/cordon')
+  })
+  after(() => server.stop())
+
+  const ids = async (query: string, client = ada) =>
+    (await client('GET', `/machines${query}`)).body.items.map(({ id }: { id: number }) => id)
+
+  it('are listed by pool, states and size, by ascending id over all pools', async () => {
+    const all = await ids('')
+    assert.deepEqual(
+      all,
+      all.toSorted((a: number, b: number) => a - b),
+    )
+    assert.equal(all.length, 6)
+    assert.deepEqual((await ids('?pool=default')).length, 3)
+    assert.deepEqual(await ids('?pool=another'), await ids('?pool=other'))
+    assert.deepEqual(await ids('?state=leased,cordoned'), [1, 2])
+    assert.deepEqual(await ids('?state=cordoned,leased,leased'), [1, 2])
+    assert.equal((await ids('?type=large')).length, 1)
+    assert.deepEqual(await ids('?label=os=debian'), [])
+    const first = await ada('GET', '/machines?limit=4')
+    assert.equal(first.body.items.length, 4)
+    assert.deepEqual(await ids(`?limit=4&cursor=${first.body.next}`), all.slice(4))
+    assertProblem(await ada('GET', '/machines?pool=none'), 404, 'pool_unknown')
+    assertProblem(await ada('GET', '/machines?state=broken'), 400, 'field_invalid')
+  })
+
+  it('tell their address and their holder to whom it concerns', async () => {
+    const [toBob, toAda] = [await bob('GET', '/machines/1'), await ada('GET', '/machines/1')]
+    assert.deepEqual(toBob.body, toAda.body)
+    assert.notEqual(toBob.body.address, null)
+    const others = (await bob('GET', '/machines?state=ready')).body.items
+    for (const vm of others) assert.deepEqual([vm.address, vm.holder_id, vm.failure], [null, null, null])
+    assertProblem(await bob('GET', '/machines/99'), 404, 'vm_unknown')
+  })
+
+  it('are kept out of use, let back, and destroyed by admins', async () => {
+    assertProblem(await bob('POST', '/machines/2/uncordon'), 403, 'not_allowed')
+    const back = await ada('POST', '/machines/2/uncordon', undefined, { 'idempotency-key': 'u' })
+    assert.equal(back.status, 200)
+    const again = await ada('POST', '/machines/2/uncordon', undefined, { 'idempotency-key': 'u' })
+    assert.deepEqual([again.status, again.body], [200, back.body])
+    assertProblem(await ada('POST', '/machines/1/cordon'), 409, 'vm_state_wrong')
+    assertProblem(await ada('DELETE', '/machines/1'), 409, 'vm_leased')
+    assert.equal((await ada('DELETE', '/machines/3')).status, 204)
   })
 })
 

@@ -4,7 +4,7 @@ import { POOL_SIZE_MAX, type Pool, type PoolPolicy, sizePreview, type Tally } fr
 import { poolEtag } from '../../domain/pool-policy.ts'
 import { isRefusal, type Refusal, refusal } from '../../domain/refusal.ts'
 import { PRIORITIES } from '../../domain/request.ts'
-import { VM_STATES, type VmState } from '../../domain/vm.ts'
+import { VM_STATES, type Vm, type VmState } from '../../domain/vm.ts'
 import type { Berth } from '../../service/berth.ts'
 import type { PoolReading } from '../../store/port.ts'
 import { durationSeconds, durationText } from './duration.ts'
@@ -25,6 +25,7 @@ import {
   strict,
   time,
   timeText,
+  timeTextOrNull,
   words,
 } from './schema.ts'
 
@@ -136,6 +137,9 @@ const CREATION = named('PoolCreation', strict({ name, size: Type.Optional(size),
 
 const CHANGE = named('PoolChange', strict({ size: Type.Optional(size), ...optional }, { minProperties: 1 }))
 
+/** Machines in the way of a size that are named. */
+const IN_THE_WAY_MAX = 100
+
 const SIZE = named(
   'PoolSize',
   strict({
@@ -146,6 +150,21 @@ const SIZE = named(
     waits_for: mapOf(count, {
       description: 'machines, by state, some of which have to come back before the size is reached',
     }),
+    in_the_way: Type.Array(
+      strict({
+        id,
+        state: words(VM_STATES),
+        until: nullable(
+          Type.String({
+            format: 'date-time',
+            description: 'when it is expected to be ready again; null: nobody knows',
+          }),
+        ),
+      }),
+      {
+        description: `the machines behind \`waits_for\`, those that come back first; at most ${IN_THE_WAY_MAX}`,
+      },
+    ),
     dry_run: Type.Boolean({ description: 'true: this is what would be done' }),
   }),
 )
@@ -289,7 +308,19 @@ function providerRefusal({ settings }: Berth, provider: string | undefined): Ref
   })
 }
 
-function sizeOf(reading: PoolReading, size: number, dryRun: boolean): Outcome {
+/** Machines that have to come back before a size is reached, those first that are expected first. */
+async function inTheWay({ reads }: Berth, poolId: number, waitsFor: Partial<Record<VmState, number>>) {
+  const vms: Vm[] = []
+  for (const state of Object.keys(waitsFor) as VmState[])
+    vms.push(...(await reads.vmsOfPool(poolId, { state }, { afterId: 0, rowsMax: IN_THE_WAY_MAX })))
+  const freeAtMs = (vm: Vm) => vm.freeAtMs ?? Number.POSITIVE_INFINITY
+  return vms
+    .sort((a, b) => freeAtMs(a) - freeAtMs(b) || a.id - b.id)
+    .slice(0, IN_THE_WAY_MAX)
+    .map((vm) => ({ id: vm.id, state: vm.state, until: timeTextOrNull(vm.freeAtMs) }))
+}
+
+async function sizeOf(berth: Berth, reading: PoolReading, size: number, dryRun: boolean): Promise<Outcome> {
   const tally: Tally = {}
   for (const { type, state, count } of reading.states) {
     const states = tally[type] ?? {}
@@ -297,7 +328,15 @@ function sizeOf(reading: PoolReading, size: number, dryRun: boolean): Outcome {
     states[state] = count
   }
   const { existing, made, removed, waitsFor } = sizePreview(tally, size)
-  const body = { size, existing, to_make: made, to_remove: removed, waits_for: waitsFor, dry_run: dryRun }
+  const body = {
+    size,
+    existing,
+    to_make: made,
+    to_remove: removed,
+    waits_for: waitsFor,
+    in_the_way: await inTheWay(berth, reading.pool.id, waitsFor),
+    dry_run: dryRun,
+  }
   return said(200, body, { etag: poolEtag(reading.pool) })
 }
 
@@ -433,7 +472,7 @@ export const POOL_ROUTES: readonly Route[] = [
     refusals: ['pool_unknown'],
     async handle({ berth, params }) {
       const reading = await poolCalled(berth, params.name)
-      return isRefusal(reading) ? reading : sizeOf(reading, reading.pool.target, false)
+      return isRefusal(reading) ? reading : sizeOf(berth, reading, reading.pool.target, false)
     },
   }),
   route({
@@ -457,7 +496,7 @@ export const POOL_ROUTES: readonly Route[] = [
     async handle({ berth, caller, params, query, body, ifMatch, requestId }) {
       const reading = await poolCalled(berth, params.name)
       if (isRefusal(reading)) return reading
-      if (query.dry_run) return sizeOf(reading, body.size, true)
+      if (query.dry_run) return sizeOf(berth, reading, body.size, true)
       const command = {
         kind: 'changePool',
         actor: caller,
@@ -467,7 +506,7 @@ export const POOL_ROUTES: readonly Route[] = [
       } as const
       const changed = await berth.submit({ ...command, ifMatch, requestId })
       if (isRefusal(changed)) return changed
-      return sizeOf({ ...reading, pool: changed.pool }, body.size, false)
+      return sizeOf(berth, { ...reading, pool: changed.pool }, body.size, false)
     },
   }),
 ]

@@ -14,7 +14,7 @@ export function isV1(url: string): boolean {
 }
 
 /** Where the documentation of a code is. */
-export function problemUri(code: string): string {
+function problemUri(code: string): string {
   return `/docs#${code}`
 }
 

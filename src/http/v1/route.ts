@@ -11,10 +11,10 @@ import type { Berth } from '../../service/berth.ts'
 import type { Said } from '../../service/lane.ts'
 import type { TokenCaller } from '../../service/tokens.ts'
 
-export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** What a successful answer of one status is. */
-export interface Answer {
+interface Answer {
   readonly description: string
   /** null: it has no body. */
   readonly schema: TSchema | null

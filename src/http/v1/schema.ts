@@ -73,7 +73,7 @@ export const name = Type.String({
 })
 
 export const PAGE_ROWS = 50
-export const PAGE_ROWS_MAX = 500
+const PAGE_ROWS_MAX = 500
 
 /** What every list takes. */
 export const page = {
