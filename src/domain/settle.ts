@@ -42,7 +42,7 @@ import { type ClassKey, classOf } from './vm-class.ts'
 import { countWished, matches, type Placement } from './wish.ts'
 
 /** Requests of different kinds and lengths that may wait in a pool. */
-export const GROUPS_MAX = 256
+const GROUPS_MAX = 256
 
 /** Grants of one batch beside those to requests that it brought. */
 const GRANTS_MAX = 256
