@@ -48,7 +48,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   },
   'promises-pile-up': {
     what: 'promises of the pass before stand beside those of the next',
-    edits: edit('settle.ts', '    book.clearPromises()\n    const blocked', '    const blocked'),
+    edits: edit('settle.ts', '    book.clearPromises()\n    const open', '    const open'),
     breaks: 'complete',
     runs: 200,
   },
