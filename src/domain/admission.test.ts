@@ -121,6 +121,9 @@ describe('admission', () => {
     lab.setPool({ target: 2 })
     assertNo(lab.admit(A, 3, 60, 90), 'reservation_full', { countMax: 2, earliestFrom: null, otherTypes: [] })
     assertPinned(lab.admit(A, 2, 60, 90), [['small', 2]])
+    lab.lease(2, Z, null)
+    assertNo(lab.bookFor(A, [kindOf({ vmId: 1 }), kindOf()], 60, 90), 'reservation_full')
+    assert.ok(!isRefusal(lab.bookFor(A, [kindOf({ vmId: 1 })], 60, 90)))
   })
 
   it('leaves the book as it was', () => {
@@ -317,14 +320,25 @@ describe('a machine that is booked by name', () => {
   it('counts from when it comes back', () => {
     const lab = new BookedLab({ small: 2 })
     lab.lease(1, Z, 55)
-    assert.ok(!isRefusal(lab.bookFor(A, [kindOf({ vmId: 1 })], 60, 90)))
     assertNo(lab.bookFor(A, [kindOf({ vmId: 1 })], 59, 90), 'reservation_full', {
       countMax: 0,
       earliestFrom: iso(60),
       otherTypes: [],
     })
+    assert.ok(!isRefusal(lab.bookFor(A, [kindOf({ vmId: 1 })], 60, 90)))
     lab.lease(2, Z, null)
     assertNo(lab.bookFor(A, [kindOf({ vmId: 2 })], 60, 90), 'reservation_full')
+  })
+
+  it('is had from a soft lease', () => {
+    const lab = new BookedLab({ small: 2 })
+    lab.lease(1, B, null, 10)
+    const booking = lab.booking(A, [kindOf({ vmId: 1 })], 60, 90)
+    const facts = { named: lab.named, vcpuOf: LIMITS.vcpuOf }
+    const answer = admitSeries(lab.book, [booking], false, lab.nowMs, facts)
+    assert.ok(!isRefusal(answer))
+    assert.deepEqual(answer.admitted[0]?.pinned, [['small#1', 1]])
+    assert.deepEqual(answer.admitted[0]?.notices, [{ vmId: 1, endsAtMs: lab.at(55) }])
   })
 
   it('is impossible when there is no such machine', () => {

@@ -224,9 +224,9 @@ class Admission {
     const doomed = this.#doomed()
     if (doomed === 0) return Number.POSITIVE_INFINITY
     let free = -doomed
-    for (const { key, timeline } of this.#book.classes.values())
+    for (const [key, timeline] of this.#trial.timelines())
       free += Math.max(0, timeline.minFree(fromMs, toMs + this.#book.marginMsOf(key)))
-    return free + this.#trial.moves.length
+    return free
   }
 
   #doomed(): number {
@@ -241,10 +241,13 @@ class Admission {
     const backMs = Math.floor(booking.fromMs / gridMs) * gridMs
     const ending: { key: ClassKey; vmId: number; endsAtMs: number; sinceMs: number }[] = []
     const noticed = new Set(this.#admitted.flatMap(({ notices }) => notices.map(({ vmId }) => vmId)))
-    for (const { key, soft } of this.#book.classesFor(booking.wish))
-      for (const { id, freeAtMs, soft: terms } of soft.values()) {
+    const moved = new Map(this.#trial.moves.map(({ vmId, classKey }) => [vmId, classKey]))
+    const timelines = this.#trial.timelinesFor(booking.wish)
+    for (const vmClass of this.#book.classes.values())
+      for (const { id, freeAtMs, soft: terms } of vmClass.soft.values()) {
+        const key = moved.get(id) ?? vmClass.key
         const endsAtMs = backMs - this.#book.marginMsOf(key)
-        if (terms === null || freeAtMs !== null || noticed.has(id)) continue
+        if (!timelines.has(key) || terms === null || freeAtMs !== null || noticed.has(id)) continue
         if (endsAtMs < this.#nowMs + terms.graceSeconds * 1_000) continue
         ending.push({ key, vmId: id, endsAtMs, sinceMs: terms.fromMs })
       }

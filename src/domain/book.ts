@@ -109,6 +109,10 @@ export class Book {
   #promises: Promised[] = []
   #granted: Granted[] = []
   #free = 0
+  /** False: reservations have changed since they were looked through. */
+  #isScanned = false
+  #nextStartMs = Number.POSITIVE_INFINITY
+  #isAnyAtRisk = false
   /** Counts how often something changed that decides who is granted what. */
   #changes = 0
   /** Users whose machines changed since they were last asked for. */
@@ -170,6 +174,32 @@ export class Book {
   /** What confirmed reservations take of the timelines, by id. */
   get booked(): ReadonlyMap<string, readonly Interval[]> {
     return this.#booked
+  }
+
+  /** When the next of the confirmed ones begins; infinite when there is none. */
+  get nextStartMs(): number {
+    this.#scan()
+    return this.#nextStartMs
+  }
+
+  /** Whether something has to be seen to: more is booked than there is, or some reservation is at risk, and may be safe again. */
+  isShort(nowMs: number): boolean {
+    this.#scan()
+    if (this.#isAnyAtRisk) return true
+    return this.withoutPromises(() =>
+      [...this.#classes.values()].some(({ timeline }) => timeline.minFree(nowMs, null) < 0),
+    )
+  }
+
+  #scan(): void {
+    if (this.#isScanned) return
+    this.#isScanned = true
+    this.#nextStartMs = Number.POSITIVE_INFINITY
+    this.#isAnyAtRisk = false
+    for (const { state, fromMs, atRisk } of this.#reservations.values()) {
+      if (state === 'confirmed') this.#nextStartMs = Math.min(this.#nextStartMs, fromMs)
+      if (atRisk) this.#isAnyAtRisk = true
+    }
   }
 
   get promises(): readonly Promised[] {
@@ -301,6 +331,7 @@ export class Book {
   /** A reservation in its new state. */
   putReservation(reservation: Reservation, nowMs: number): void {
     const { id, state, pinned, fromMs, toMs } = reservation
+    this.#isScanned = false
     for (const interval of this.#booked.get(id) ?? []) this.#layInterval(interval, 1, nowMs)
     this.#booked.delete(id)
     if (state === 'confirmed' || state === 'active') this.#reservations.set(id, reservation)

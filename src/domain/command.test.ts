@@ -162,7 +162,7 @@ describe('any commands in any order', () => {
 
   it('leave pools that workers can bring to their size, as far as what is in use allows', () => {
     fc.assert(
-      fc.property(fc.boolean(), histories, (used, list) => {
+      fc.property(fc.boolean(), plainHistories, (used, list) => {
         const world = play(used, list, (world, commands) => world.batch(...commands))
         if (world.tables.installation.state !== 'open') return
         for (const poolId of world.tables.pools.keys()) {

@@ -14,11 +14,11 @@ export interface Arrivals {
 }
 
 /** promised: it is granted by then unless machines fail; likely: many leases were seen, and few are before it; rough: anything else. */
-export type Sureness = 'promised' | 'likely' | 'rough'
+type Sureness = 'promised' | 'likely' | 'rough'
 
-export type Ground = 'ends' | 'observed holds' | 'arrivals' | 'being made' | 'cleaning'
+type Ground = 'ends' | 'observed holds' | 'arrivals' | 'being made' | 'cleaning'
 
-export interface Estimate {
+export interface Outlook {
   readonly earliestAtMs: number
   readonly likelyAtMs: number
   readonly latestAtMs: number
@@ -121,12 +121,7 @@ const MACHINES_SURE = 50
 const MINUTE_MS = 60_000
 
 /** When a request is likely to be granted; null: nothing is known of the leases that it waits for, or it is parked. */
-export function estimateOf(
-  book: Book,
-  requestId: string,
-  arrivals: Arrivals,
-  nowMs: number,
-): Estimate | null {
+export function estimateOf(book: Book, requestId: string, arrivals: Arrivals, nowMs: number): Outlook | null {
   const row = book.queue.rowOf(requestId)
   const before = countBefore(book, requestId)
   if (row === null || before === null) return null

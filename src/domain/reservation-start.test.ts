@@ -4,6 +4,7 @@ import { describe, it } from 'node:test'
 import { BookedLab } from '../../test/reservations/booked-lab.ts'
 import { kindOf } from '../../test/support/lab.ts'
 import { isRefusal } from './refusal.ts'
+import { expired } from './reservation.ts'
 
 const [A, B, C] = [1, 2, 3] as const
 
@@ -49,6 +50,18 @@ describe('a reservation', () => {
       lab.tick()
       assert.equal(lab.leases.get(1)?.endsAtMs, lab.at(90), `${lateMs} ms late`)
     }
+  })
+
+  it('has as long to be used when it began late', () => {
+    const lab = new BookedLab({ small: 1 })
+    const reservation = lab.bookFor(A, [kindOf()], 60, 200)
+    assert.ok(!isRefusal(reservation))
+    lab.put({ ...reservation, noShowSeconds: 600 })
+    lab.nowMs = lab.at(100)
+    lab.tick()
+    const begun = lab.reservations.get('b1') ?? assert.fail()
+    assert.equal(expired(begun, lab.at(110) - 1), null)
+    assert.equal(expired(begun, lab.at(110))?.state, 'no_show')
   })
 
   it('does not begin when its window is over', () => {

@@ -45,8 +45,11 @@ function startOf(book: Book, reservation: Reservation, nowMs: number): Started {
   const { placement, missing } = book.withoutPromises(() => machinesFor(book, reservation, nowMs))
   // To the millisecond: a lease that ran on past the window would run into what is booked behind it.
   const durationSeconds = (reservation.toMs - nowMs) / 1_000
+  // Whoever got it late has as long to use it.
+  const lateSeconds = Math.max(0, Math.floor((nowMs - reservation.fromMs) / 1_000))
+  const noShowSeconds = reservation.noShowSeconds === null ? null : reservation.noShowSeconds + lateSeconds
   return {
-    reservation: { ...reservation, state: 'active', atRisk: false, missing: 0 },
+    reservation: { ...reservation, state: 'active', atRisk: false, missing: 0, noShowSeconds },
     placement,
     durationSeconds,
     chargedMinutes: costOf(book.pool, placement, durationSeconds),

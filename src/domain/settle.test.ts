@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { kindOf, Lab, MINUTE_MS, START_MS } from '../../test/support/lab.ts'
-import { NO_QUOTA } from './quota.ts'
+import { NO_QUOTA, UNLIMITED } from './quota.ts'
 import { isRefusal } from './refusal.ts'
 
 const [A, B, C, D, H, X, Y, Z] = [1, 2, 3, 4, 8, 24, 25, 26] as const
@@ -218,5 +218,79 @@ describe('a wish of several kinds', () => {
     assert.ok(answer !== null && !isRefusal(answer))
     assert.equal(lab.book.queue.size, 0)
     assert.deepEqual(answer.vmIds, [2, 1])
+  })
+})
+
+describe('a batch', () => {
+  it('makes 256 grants to those who waited, and says that there is more', () => {
+    const lab = aLab(300)
+    for (let vmId = 1; vmId <= 300; vmId++) lab.lease(vmId, Z, 10)
+    for (let i = 0; i < 300; i++) lab.join(100 + i)
+    lab.settle()
+    for (let vmId = 1; vmId <= 300; vmId++) {
+      lab.checkIn(vmId)
+      lab.ready(vmId)
+    }
+    const first = lab.settle()
+    assert.deepEqual([first.grants.length, first.more], [256, true])
+    const second = lab.settle()
+    assert.deepEqual([second.grants.length, second.more], [44, false])
+  })
+
+  it('grants nothing to whom it does not hold, keeps the machines for them, and says who they are', () => {
+    const lab = aLab(1)
+    lab.limits = { ...lab.limits, headroom: (userId) => (userId === A ? undefined : UNLIMITED) }
+    lab.join(A)
+    lab.join(B)
+    const { grants, userIds, more } = lab.settle()
+    assert.deepEqual([grants, userIds, more], [[], [A], true])
+    lab.limits = { ...lab.limits, headroom: () => UNLIMITED }
+    lab.setPool({})
+    lab.settle()
+    assert.deepEqual(told(lab), ['A@0'])
+  })
+
+  it('leaves alone what a shrink was promised', () => {
+    const lab = aLab(3)
+    lab.setPool({ target: 1 })
+    assertNo(lab.ask(A, { count: 2, waits: false }), 'none_free', { pool: 'default', type: null })
+    assert.ok(!isRefusal(lab.ask(A, { waits: false })))
+    assertNo(lab.ask(B, { waits: false }), 'none_free', { pool: 'default', type: null })
+  })
+})
+
+describe('a request that can never be granted, or may not wait, is refused at once:', () => {
+  it('the pool has no such machines, or too few', () => {
+    const lab = aLab(2)
+    assertNo(lab.ask(A, { type: 'large' }), 'wish_impossible', { pool: 'default' })
+    assertNo(lab.ask(A, { count: 3 }), 'wish_impossible', { pool: 'default' })
+    lab.setPool({ target: 3, typeMix: { small: 1 } })
+    assert.equal(lab.ask(A, { count: 3 }), null)
+  })
+
+  it('it is for more than the quota', () => {
+    const lab = new Lab({ small: 3 }, { quota: { ...NO_QUOTA, machinesMax: 2 } })
+    assertNo(lab.ask(A, { count: 3 }), 'quota_never', { count: 3 })
+    assert.ok(!isRefusal(lab.ask(A, { count: 2, waits: false })))
+    assertNo(lab.ask(A, { waits: false }), 'quota_full', { count: 1 })
+  })
+
+  it('too many of its owner wait, unless it can be granted', () => {
+    const lab = new Lab({ small: 2 }, { quota: { ...NO_QUOTA, waitingMax: 1 } })
+    lab.lease(1, Z, null)
+    assert.equal(lab.ask(A, { count: 2 }), null)
+    assert.ok(!isRefusal(lab.ask(A)))
+    assertNo(lab.ask(A), 'waiting_full', { waitingMax: 1 })
+  })
+
+  it('too many kinds of requests wait', () => {
+    const lab = new Lab({ small: 300 })
+    lab.lease(1, Z, null)
+    for (let count = 45; count <= 300; count++) lab.join(A, { count })
+    for (let vmId = 2; vmId <= 300; vmId++) lab.lease(vmId, Z, null)
+    lab.settle()
+    assert.equal(lab.waiting.size, 256)
+    assertNo(lab.ask(B, { count: 44 }), 'kinds_full', { groupsMax: 256 })
+    assert.equal(lab.ask(B, { count: 45 }), null)
   })
 })

@@ -42,7 +42,7 @@ import { type ClassKey, classOf } from './vm-class.ts'
 import { countWished, matches, type Placement } from './wish.ts'
 
 /** Requests of different kinds and lengths that may wait in a pool. */
-export const GROUPS_MAX = 256
+const GROUPS_MAX = 256
 
 /** Grants of one batch beside those to requests that it brought. */
 const GRANTS_MAX = 256
@@ -189,12 +189,11 @@ class Settlement {
   #pass(): boolean {
     const book = this.#book
     book.clearPromises()
-    const blocked = new Set<Group>()
+    const open = new Set<Group>(book.queue.groups.values())
+    const groups = open.size
     const promised = new Set<ClassKey>()
     let again = false
-    while (this.#isOpen(promised)) {
-      const row = this.#first(blocked)
-      if (row === null) break
+    for (let row = this.#first(open, promised); row !== null; row = this.#first(open, promised)) {
       const { group } = row
       if (this.#isOverQuota(row)) {
         this.#park(row)
@@ -205,15 +204,16 @@ class Settlement {
         this.#grant(row, found)
         again = true
         // Promises that were laid, and rows that were asked, before this one became overdue come after it.
-        if (blocked.size > 0 && book.queue.becomesOverdue(book.pool.queue.departed)) return true
+        const passed = promised.size > 0 || open.size < groups
+        if (passed && book.queue.becomesOverdue(book.pool.queue.departed)) return true
         continue
       }
+      open.delete(group)
       if (!group.waits) {
         this.#refuse(row)
         continue
       }
-      blocked.add(group)
-      if (book.classesOf(group).every(({ key, usable }) => usable === 0 || promised.has(key))) continue
+      if (!this.#isUnpromised(group, promised)) continue
       const noticesBefore = this.#notices.length
       const promise = this.#promiseFor(row)
       if (this.#notices.length > noticesBefore) again = true
@@ -224,24 +224,32 @@ class Settlement {
     return again
   }
 
-  /** Whether there is a class of which something may be granted or promised: otherwise nobody else has to be asked. */
-  #isOpen(promised: ReadonlySet<ClassKey>): boolean {
-    for (const { key, ready, usable } of this.#book.classes.values())
-      if (ready > 0 || (usable > 0 && !promised.has(key))) return true
-    return false
-  }
-
-  /** The first row in order of the groups that are not blocked. */
-  #first(blocked: ReadonlySet<Group>): Row | null {
+  /**
+   * The first row in order of the groups that are open. One for which nothing is ready, and that would not be promised anything,
+   * is closed without being asked: in a busy pool these are nearly all.
+   */
+  #first(open: Set<Group>, promised: ReadonlySet<ClassKey>): Row | null {
     const { queue, pool } = this.#book
     const departures = pool.queue.departed
     let first: Row | null = null
-    for (const group of queue.groups.values()) {
-      if (blocked.has(group)) continue
+    for (const group of open) {
       const row = queue.firstOf(group, departures)
-      if (row !== null && (first === null || queue.isBefore(row, first, departures))) first = row
+      if (row === null || (!this.#isReady(group) && !this.#isUnpromised(group, promised))) open.delete(group)
+      else if (first === null || queue.isBefore(row, first, departures)) first = row
     }
     return first
+  }
+
+  #isReady(group: Group): boolean {
+    for (const { ready } of this.#book.classesOf(group)) if (ready > 0) return true
+    return false
+  }
+
+  /** Whether there are machines for a group of a class without a promise. */
+  #isUnpromised(group: Group, promised: ReadonlySet<ClassKey>): boolean {
+    for (const { key, usable } of this.#book.classesOf(group))
+      if (usable > 0 && !promised.has(key)) return true
+    return false
   }
 
   /** What can be granted to the first request of a row now, and may be in this batch; null: nothing. */

@@ -49,6 +49,14 @@ export class Trial {
     return timelines
   }
 
+  /** The timelines of all classes. */
+  timelines(): Map<ClassKey, Timeline> {
+    const timelines = new Map<ClassKey, Timeline>()
+    for (const { key, timeline } of this.#book.classes.values()) timelines.set(key, timeline)
+    for (const [key, { timeline }] of this.#solo) timelines.set(key, timeline)
+    return timelines
+  }
+
   /** Machines of a class that are ready. */
   readyOf(key: ClassKey): number {
     const solo = this.#solo.get(key)

@@ -24,6 +24,16 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     breaks: 'book',
     runs: 200,
   },
+  'not-told': {
+    what: 'another server does not take over what a row says of its age and of being parked',
+    edits: edit(
+      'book.ts',
+      'if (row !== null && headOf(row).id === id) this.queue.believe(row)',
+      'if (row === null) return',
+    ),
+    breaks: 'book',
+    runs: 300,
+  },
   'cleaning-forgotten': {
     what: 'a grant does not count the time in which its machine is cleaned',
     edits: edit('fit.ts', 'nowMs + lengthMs + book.marginMs(classes)', 'nowMs + lengthMs'),
@@ -48,7 +58,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   },
   'promises-pile-up': {
     what: 'promises of the pass before stand beside those of the next',
-    edits: edit('settle.ts', '    book.clearPromises()\n    const blocked', '    const blocked'),
+    edits: edit('settle.ts', '    book.clearPromises()\n    const open', '    const open'),
     breaks: 'complete',
     runs: 200,
   },

@@ -137,7 +137,7 @@ export function isOverQuota(lab: Lab, request: Request): boolean {
   return held + countOf(request) > machinesMax
 }
 
-export function countOf({ wish }: Request): number {
+function countOf({ wish }: Request): number {
   return wish.reduce((sum, { count }) => sum + count, 0)
 }
 

@@ -100,6 +100,9 @@ export const PROPERTIES: Readonly<Record<string, Property>> = {
     assert.deepEqual(freeIn(anew, lab.nowMs), free)
     assert.deepEqual(orderIn(lab.book), requestIdsOf(lab))
     assert.deepEqual(orderIn(anew), requestIdsOf(lab))
+    // Another server knows the same, without having settled anything.
+    assert.deepEqual(freeIn(lab.mirror, lab.nowMs), free)
+    assert.deepEqual(orderIn(lab.mirror), requestIdsOf(lab))
     for (const [key, { ready }] of lab.book.classes) assert.equal(ready, counts.ready.get(key) ?? 0)
   }),
 

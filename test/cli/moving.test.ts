@@ -37,7 +37,7 @@ describe('berth export and import', () => {
     assert.equal(await permissions(out), 0o600)
     const events = readDatabase(used, (all) => all('SELECT 1 FROM event').length)
     const imported = [
-      `imported 3 users, 1 pools, 4 machines, 0 leases, 0 requests, 0 places in queues, 0 reservations, ${events} events`,
+      `imported 3 users, 0 tokens, 1 pools, 4 machines, 0 leases, 0 requests, 0 places in queues, 0 reservations, ${events} events`,
     ]
     assert.deepEqual(await done(['import', out], onPostgres), imported)
     await done(['export', '--file', back], onPostgres)

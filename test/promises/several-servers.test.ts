@@ -116,3 +116,52 @@ describe('the work of two servers', () => {
       assert.equal(count(await ranges('vm.cleaned')), 5 * 20)
     }))
 })
+
+describe('an API token', () => {
+  const v1 = (server: TestServer, token: string) => {
+    return (method: string, path: string, body?: unknown, headers = {}) =>
+      server.call(method, `/api/v1${path}`, body, { authorization: `Bearer ${token}`, ...headers })
+  }
+  const signIn = async (server: TestServer) => {
+    const { email, password } = ADMIN
+    return (await server.call('POST', '/api/v1/tokens', { email, password })).body as {
+      id: string
+      token: string
+    }
+  }
+
+  it('that was revoked on one server changes nothing on the other, at once, and is forgotten there within moments', () =>
+    withServers({}, async (a, b) => {
+      await seed(a, { users: 1, machines: 0 })
+      const { id, token } = await signIn(a)
+      assert.equal((await v1(b, token)('GET', '/users/me')).status, 200)
+      assert.notEqual(b.berth.tokens.remembered(token), null)
+      assert.equal((await v1(a, token)('DELETE', `/tokens/${id}`)).status, 204)
+      const refused = await v1(b, token)('POST', '/pools', { name: 'lab' })
+      assert.deepEqual([refused.status, refused.body.code], [401, 'token_invalid'])
+      await until(() => b.berth.tokens.remembered(token) === null)
+      assert.equal((await v1(b, token)('GET', '/users/me')).status, 401)
+    }))
+
+  it('and a key that is sent to both servers at once have one effect and one answer', () =>
+    withServers({}, async (a, b, schema) => {
+      await seed(a, { users: 1, machines: 0 })
+      const { token } = await signIn(a)
+      for (let round = 0; round < 5; round++) {
+        const call = (server: TestServer) =>
+          v1(server, token)(
+            'POST',
+            '/tokens',
+            { name: `round ${round}` },
+            { 'idempotency-key': `key ${round}`.replace(' ', '-') },
+          )
+        const answers = await Promise.all([a, b, a, b].map(call))
+        for (const { status, body } of answers)
+          assert.deepEqual([status, body.id], [201, answers[0]?.body.id])
+        const shown = answers.filter(({ body }) => body.token !== null)
+        assert.equal(shown.length, 1, 'the secret is shown once')
+      }
+      const [row] = await queryPostgres(`SELECT count(*) AS n FROM token WHERE name LIKE 'round %'`, schema)
+      assert.equal(Number(row?.n), 5)
+    }))
+})

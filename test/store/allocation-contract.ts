@@ -456,10 +456,15 @@ export function allocationContract({ name, open, histories }: StoreUnderTest): v
         reservations: [aReservation('res_1'), aReservation('res_2', { state: 'cancelled' })],
       })
       assert.deepEqual(await counted(), [2, 1])
-      await save(store, {
+      const batch = await store.begin(needsFor({ requests: [aRequest('req_2')] }))
+      const set = new WorkingSet(batch.rows)
+      for (const { whole } of batch.rows.books) if (whole !== null) set.takeBook(1, Book.of(whole, set.nowMs))
+      set.apply({
         requests: [aRequest('req_2', { state: 'cancelled' })],
         reservations: [aReservation('res_1', { state: 'ended' })],
+        events: [EVENT],
       })
+      await batch.commit(set)
       assert.deepEqual(await counted(), [1, 0])
     })
 

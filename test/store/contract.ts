@@ -86,6 +86,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         leases: [],
         requests: [],
         reservations: [],
+        usage: [],
         books: [],
         ready: [],
         census: null,

@@ -82,9 +82,13 @@ export class Lab {
   /** How long cleaning takes, if it is not as long as expected. */
   cleanMinutes: number | null = null
   book: Book
+  /** The book of another server, which hears of a batch when it is over. */
+  mirror: Book
   last: Settled | null = null
   #ids = 0
   #joins: Join[] = []
+  /** What the present batch has changed so far. */
+  #edits: Partial<BookChange>[] = []
 
   constructor(classes: Readonly<Record<ClassKey, number>>, policy: Partial<Pool> = {}) {
     const target = Object.values(classes).reduce((sum, count) => sum + count, 0)
@@ -93,6 +97,7 @@ export class Lab {
     for (const [key, count] of Object.entries(classes))
       for (let i = 0; i < count; i++) this.#put(++id, key, 'ready', null)
     this.book = this.rebuilt()
+    this.mirror = this.rebuilt()
   }
 
   get minute(): number {
@@ -190,10 +195,10 @@ export class Lab {
     for (const request of settled.requests) this.waiting.set(request.id, request)
     for (const { request } of settled.grants) this.waiting.delete(request.id)
     for (const flow of settled.flows) this.flows.set(flow.userId, flow)
-    this.book.apply(
-      { ...this.#nothing(), vms: [...changed.values()], requests: settled.requests, flows: settled.flows },
-      this.nowMs,
-    )
+    const granted = settled.grants.map(({ request }) => ({ ...request, state: 'granted' as const }))
+    const requests = [...settled.requests, ...granted]
+    this.#apply({ vms: [...changed.values()], requests, flows: settled.flows })
+    this.#tellMirror()
     return settled
   }
 
@@ -434,6 +439,36 @@ export class Lab {
   #apply(edit: Partial<BookChange>): void {
     for (const flow of edit.flows ?? []) this.flows.set(flow.userId, flow)
     this.book.apply({ ...this.#nothing(), ...edit }, this.nowMs)
+    this.#edits.push(edit)
+  }
+
+  /** The batch is committed: what it changed, each row as it is in the end. */
+  #tellMirror(): void {
+    const edits = this.#edits
+    this.#edits = []
+    const last = <T>(rows: readonly T[], keyOf: (row: T) => unknown) => [
+      ...new Map(rows.map((row) => [keyOf(row), row])).values(),
+    ]
+    const change = {
+      ...this.#nothing(),
+      vms: last(
+        edits.flatMap(({ vms = [] }) => vms),
+        ({ id }) => id,
+      ),
+      requests: last(
+        edits.flatMap(({ requests = [] }) => requests),
+        ({ id }) => id,
+      ),
+      flows: last(
+        edits.flatMap(({ flows = [] }) => flows),
+        ({ userId }) => userId,
+      ),
+      reservations: last(
+        edits.flatMap(({ reservations = [] }) => reservations),
+        ({ id }) => id,
+      ),
+    }
+    this.mirror.apply(change, this.nowMs)
   }
 
   #nothing(): BookChange {

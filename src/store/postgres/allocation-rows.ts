@@ -9,7 +9,7 @@ import { BOOK_VMS, type FoundBook, isBookWanted } from '../book.ts'
 import { LEASE, LEASE_COLUMNS } from '../lease.ts'
 import { FLOW, FLOW_COLUMNS, REQUEST, REQUEST_COLUMNS } from '../request.ts'
 import { RESERVATION, RESERVATION_COLUMNS } from '../reservation.ts'
-import { type ColumnType, poolOf, type Tables, type Tuple, VM_COLUMNS } from '../tables.ts'
+import { type ColumnType, queueOf, type Tables, type Tuple, VM_COLUMNS } from '../tables.ts'
 import { usageArguments, usageOf, usageStatements } from '../usage.ts'
 import { Flight, numbers, PG_TYPES, type Prepared, prepared, type Row, texts } from './statement.ts'
 
@@ -137,12 +137,12 @@ export function wantedBooks(
     const book = followed(row, had, changes)
     // A server that has a book keeps it as long as that costs little.
     const isKept = had > 0 && !book.whole
-    return isKept || isBookWanted(poolOf(row), books) ? [book] : []
+    return isKept || isBookWanted(row, books) ? [book] : []
   })
 }
 
 function followed(row: Tables['pool'], had: number, changes: readonly Tuple[]): Followed {
-  const { version } = poolOf(row).pool.queue
+  const { version } = queueOf(row)
   const since = changes
     .filter(([poolId, at]) => poolId === row.id && (at as number) <= version)
     .map(([, at, change]) => ({ version: at as number, change: change as string }))
