@@ -162,7 +162,7 @@ export interface Pool extends PoolPolicy {
 }
 
 /** True while requests wait or reservations stand: what is free is then for the whole queue to decide (settle.ts). */
-export function isContended(pool: Pool): boolean {
+export function isContended(pool: Pick<Pool, 'queue'>): boolean {
   return pool.queue.waiting > 0 || pool.queue.booked > 0
 }
 

@@ -168,7 +168,7 @@ export function moreRows(found: FoundMore, needs: MoreNeeds, had: readonly Vm[])
   }
 }
 
-export type CountedPool = Pick<Tables['pool'], 'id' | 'tally' | 'queue'>
+type CountedPool = Pick<Tables['pool'], 'id' | 'tally' | 'queue'>
 
 /** What a batch changed. */
 export interface ChangedRows {

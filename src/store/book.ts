@@ -9,7 +9,7 @@ import type { VmState } from '../domain/vm.ts'
 import type { LoadedBook } from '../domain/working-set.ts'
 import { flowOf, requestOf } from './request.ts'
 import { reservationOf } from './reservation.ts'
-import { poolOf, type Tables, type Tuple } from './tables.ts'
+import { poolOf, queueOf, type Tables, type Tuple } from './tables.ts'
 
 /**
  * The machines of a pool that are neither ready nor being destroyed, each with what `bookVmOf` takes. Where a lease without end
@@ -22,7 +22,7 @@ export const BOOK_VMS = `
   WHERE vm.state <> 'ready' AND vm.state <> 'deleting' AND vm.pool_id = `
 
 /** All rows that a book is made of. */
-export interface BookRows {
+interface BookRows {
   readonly pool: Tables['pool']
   readonly vms: readonly Tuple[]
   readonly requests: readonly Tuple[]
@@ -40,8 +40,8 @@ export interface FoundBook {
 }
 
 /** Whether the book of a pool is to be loaded with it. */
-export function isBookWanted({ pool }: { pool: Pool }, wantedNames: readonly string[]): boolean {
-  return isContended(pool) || wantedNames.includes(pool.name)
+export function isBookWanted(row: Tables['pool'], wantedNames: readonly string[]): boolean {
+  return wantedNames.includes(row.name) || isContended({ queue: queueOf(row) })
 }
 
 export function loadedBook({ poolId, version, changes, rows }: FoundBook): LoadedBook {
@@ -68,7 +68,7 @@ function wholeBook({ pool: row, vms, requests, flows, reservations }: BookRows):
 }
 
 /** Flows that differ from one that begins anew: of those who wait, or whose tag is ahead of the pool's virtual time. */
-export function flowsInUse(flows: readonly Flow[], pool: Pool, waiting: ReadonlySet<number>): Flow[] {
+function flowsInUse(flows: readonly Flow[], pool: Pool, waiting: ReadonlySet<number>): Flow[] {
   return flows.filter(({ userId, tag }) => tag > pool.queue.v || waiting.has(userId))
 }
 

@@ -2,14 +2,18 @@
  * Every question that `Reads` answers, written once for all databases and compiled once at the start: a statement is a text
  * with named places for its arguments. Compiling a query for each call would cost more than running it.
  */
-import { sql } from 'kysely'
+import { type Compilable, sql } from 'kysely'
 import { ACCOUNT_EVENTS } from '../domain/event.ts'
 import type { VmState } from '../domain/vm.ts'
 import type { VmType } from '../domain/vm-type.ts'
 import { allocationStatements } from './allocation-statements.ts'
 import type { VmFilter } from './port.ts'
 import { compilerFor, type Dialect, place, type Statement, statement, tupleStatement } from './statement.ts'
-import type { VmTuple } from './tables.ts'
+import type { VmListingRow, VmTuple } from './tables.ts'
+
+function listingStatement(query: Compilable<VmListingRow>): Statement<VmTuple> {
+  return tupleStatement(query)
+}
 
 /** All read statements in `dialect`. */
 export function readStatements(dialect: Dialect) {
@@ -49,16 +53,16 @@ export function readStatements(dialect: Dialect) {
   const held = alsoOfPool.where('holder.state', '=', sql.lit('active'))
 
   const vms: Record<VmFilter['by'], Statement<VmTuple>> = {
-    all: tupleStatement(slice),
-    type: tupleStatement(slice.where('vm.type', '=', place<VmType>('type'))),
-    running: tupleStatement(slice.where('vm.power', '=', sql.lit('running'))),
-    stopped: tupleStatement(slice.where('vm.power', '=', sql.lit('stopped'))),
-    ready: tupleStatement(slice.where('vm.state', '=', sql.lit('ready'))),
+    all: listingStatement(slice),
+    type: listingStatement(slice.where('vm.type', '=', place<VmType>('type'))),
+    running: listingStatement(slice.where('vm.power', '=', sql.lit('running'))),
+    stopped: listingStatement(slice.where('vm.power', '=', sql.lit('stopped'))),
+    ready: listingStatement(slice.where('vm.state', '=', sql.lit('ready'))),
     // In the words of the partial index vm_aside, so that it is used.
-    aside: tupleStatement(
+    aside: listingStatement(
       slice.where('vm.state', '<>', sql.lit('ready')).where('vm.state', '<>', sql.lit('leased')),
     ),
-    holder: tupleStatement(sliced(alsoOfPool).where('vm.holder_id', '=', holderId)),
+    holder: listingStatement(sliced(alsoOfPool).where('vm.holder_id', '=', holderId)),
   }
 
   return {
@@ -82,12 +86,12 @@ export function readStatements(dialect: Dialect) {
     pool: statement(pools.where('id', '=', place('id'))),
     poolNamed: statement(pools.where('name', '=', place<string>('name'))),
     pools: statement(pools.orderBy('id')),
-    vm: tupleStatement(alsoOfPool.where('vm.id', '=', place('id'))),
+    vm: listingStatement(alsoOfPool.where('vm.id', '=', place('id'))),
     vms,
-    heldByUser: tupleStatement(
+    heldByUser: listingStatement(
       held.where('vm.holder_id', '=', place('userId')).orderBy('vm.id').limit(sql.lit(1)),
     ),
-    holderOf: tupleStatement(held.where('vm.id', '=', place('id'))),
+    holderOf: listingStatement(held.where('vm.id', '=', place('id'))),
     nextDueAtMs: statement(
       db
         .selectFrom('vm')

@@ -227,6 +227,10 @@ export function answerOf(row: Tables['answer']): Answer {
   }
 }
 
+export function queueOf(row: Pick<Tables['pool'], 'queue'>): QueueState {
+  return { ...EMPTY_QUEUE, ...(JSON.parse(row.queue) as Partial<QueueState>) }
+}
+
 export function poolOf(row: Tables['pool']): { pool: Pool; tally: Tally } {
   return {
     pool: {
@@ -234,7 +238,7 @@ export function poolOf(row: Tables['pool']): { pool: Pool; tally: Tally } {
       name: row.name,
       target: row.target,
       ...policyOf(row.policy),
-      queue: { ...EMPTY_QUEUE, ...(JSON.parse(row.queue) as Partial<QueueState>) },
+      queue: queueOf(row),
       typeMix: JSON.parse(row.type_mix) as TypeMix,
       cleaning: row.cleaning,
       provider: row.provider,

@@ -5,12 +5,12 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import {
   exportText,
-  readExport,
   TRANSFER_TABLES,
   TransferRefused,
   type TransferRow,
   type TransferTable,
 } from './transfer.ts'
+import { readExport } from './transfer-reader.ts'
 
 const ROWS: Record<TransferTable, TransferRow[]> = {
   installation: [[1, 'open', 3, 4, 2, null, '{"small":{"vcpu":2,"memoryMb":8192}}']],

@@ -9,7 +9,7 @@ import { BOOK_VMS, type FoundBook, isBookWanted } from '../book.ts'
 import { LEASE, LEASE_COLUMNS } from '../lease.ts'
 import { FLOW, FLOW_COLUMNS, REQUEST, REQUEST_COLUMNS } from '../request.ts'
 import { RESERVATION, RESERVATION_COLUMNS } from '../reservation.ts'
-import { type ColumnType, poolOf, type Tables, type Tuple, VM_COLUMNS } from '../tables.ts'
+import { type ColumnType, queueOf, type Tables, type Tuple, VM_COLUMNS } from '../tables.ts'
 import { usageArguments, usageOf, usageStatements } from '../usage.ts'
 import { Flight, numbers, PG_TYPES, type Prepared, prepared, type Row, texts } from './statement.ts'
 
@@ -128,12 +128,12 @@ export function wantedBooks(
 ): Followed[] {
   const versions = new Map(bookVersions)
   return pools
-    .filter((row) => isBookWanted(poolOf(row), books))
+    .filter((row) => isBookWanted(row, books))
     .map((row) => followed(row, versions.get(row.id) ?? 0, changes))
 }
 
 function followed(row: Tables['pool'], had: number, changes: readonly Tuple[]): Followed {
-  const { version } = poolOf(row).pool.queue
+  const { version } = queueOf(row)
   const since = changes
     .filter(([poolId, at]) => poolId === row.id && (at as number) <= version)
     .map(([, at, change]) => ({ version: at as number, change: change as string }))

@@ -11,7 +11,7 @@ import { LEASE_COLUMNS } from '../lease.ts'
 import { FLOW_COLUMNS, REQUEST_COLUMNS } from '../request.ts'
 import { RESERVATION_COLUMNS } from '../reservation.ts'
 import type { Statement } from '../statement.ts'
-import { poolOf, type Tables, type Tuple, VM_COLUMNS } from '../tables.ts'
+import { queueOf, type Tables, type Tuple, VM_COLUMNS } from '../tables.ts'
 import { usageArguments, usageOf, usageStatements } from '../usage.ts'
 
 /** Columns of a lease that never change. */
@@ -74,7 +74,7 @@ export class AllocationRows {
   books(pools: Iterable<Tables['pool']>, wanted: Pick<WantedRows, 'books' | 'bookVersions'>): FoundBook[] {
     const versions = new Map(wanted.bookVersions)
     return [...pools]
-      .filter((row) => isBookWanted(poolOf(row), wanted.books))
+      .filter((row) => isBookWanted(row, wanted.books))
       .map((row) => this.#book(row, versions.get(row.id) ?? 0))
   }
 
@@ -113,9 +113,9 @@ export class AllocationRows {
   }
 
   #book(row: Tables['pool'], version: number): FoundBook {
-    const { queue } = poolOf(row).pool
-    const found = { poolId: row.id, version: queue.version, changes: [] }
-    if (version === queue.version) return { ...found, rows: null }
+    const present = queueOf(row).version
+    const found = { poolId: row.id, version: present, changes: [] }
+    if (version === present) return { ...found, rows: null }
     const sql = this.#sql
     return {
       ...found,
