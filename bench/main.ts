@@ -1,10 +1,12 @@
 /**
  * `npm run bench [-- --quick] [-- --json FILE] [-- --database postgres]`: how fast Berth is, as ratios to a route of the same server that only reads and
  * writes the same shapes, measured in turn in one run. Machines are noisy: read the ratios, not the rates.
+ * `npm run bench -- day [--quick]`: how long people wait with different orders of the queue, on a synthetic day (day.ts).
  */
 import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
+import { benchDay } from './day.ts'
 import { type Client, cycling, get, type LoadResult, post, repeating, runLoad } from './load.ts'
 import { benchPostgres } from './postgres.ts'
 import {
@@ -19,7 +21,8 @@ import {
   userOf,
 } from './setup.ts'
 
-const { values: options } = parseArgs({
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     quick: { type: 'boolean', default: false },
     json: { type: 'string' },
@@ -28,6 +31,8 @@ const { values: options } = parseArgs({
 })
 if (!['sqlite', 'postgres'].includes(options.database))
   throw new Error(`--database ${options.database} is not possible: it must be sqlite or postgres`)
+if (positionals.length > 1 || (positionals[0] ?? 'day') !== 'day')
+  throw new Error(`${positionals.join(' ')} is not possible: it must be day, or nothing`)
 
 const CONNECTIONS = 64
 const SECONDS = options.quick ? 1 : 4
@@ -257,17 +262,22 @@ async function embedded(): Promise<void> {
   await bigPool()
 }
 
-const onPostgres = options.database === 'postgres'
-try {
-  if (onPostgres) await benchPostgres({ seconds: SECONDS, rounds: ROUNDS, manyMachines: MANY, report })
-  else await embedded()
-} finally {
-  removeFolders()
+async function speed(): Promise<void> {
+  const onPostgres = options.database === 'postgres'
+  try {
+    if (onPostgres) await benchPostgres({ seconds: SECONDS, rounds: ROUNDS, manyMachines: MANY, report })
+    else await embedded()
+  } finally {
+    removeFolders()
+  }
+  const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown processor'}, Node.js ${process.version}`
+  const connections = onPostgres ? 128 : CONNECTIONS
+  const result = { machine, connections, secondsEach: SECONDS, rounds: ROUNDS, rows }
+  process.stdout.write(
+    `${machine}, ${connections} keep-alive connections\n\n${table()}\n\n${JSON.stringify(result)}\n`,
+  )
+  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`)
 }
-const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown processor'}, Node.js ${process.version}`
-const connections = onPostgres ? 128 : CONNECTIONS
-const result = { machine, connections, secondsEach: SECONDS, rounds: ROUNDS, rows }
-process.stdout.write(
-  `${machine}, ${connections} keep-alive connections\n\n${table()}\n\n${JSON.stringify(result)}\n`,
-)
-if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`)
+
+if (positionals[0] === 'day') benchDay(options.quick ? 1 : 5)
+else await speed()

@@ -3,7 +3,7 @@
  * is asked for, with it). An e-mail belongs to one active user. Deleting a user voids their credentials at once; the
  * machines that they hold go to maintenance, a slice a batch, and only then the user is gone.
  */
-import { checkedIn, givenBack } from './check-in.ts'
+import { leasesEnded } from './check-in.ts'
 import { type Actor, authorized, knownCaller, type Rule } from './decision.ts'
 import { etagFits, etagOf } from './etag.ts'
 import { may } from './permission.ts'
@@ -201,10 +201,10 @@ export const releaseLeaver: Rule<ReleaseLeaver, { done: boolean }> = {
     const held = view.vmsWhere((vm) => vm.holderId === user.id).slice(0, command.machinesMax)
     if (held.length > 0)
       return {
-        changes: {
-          vms: held.map((vm) => givenBack(view, vm)),
-          events: held.map((vm) => checkedIn(vm, null)),
-        },
+        changes: leasesEnded(
+          view,
+          held.map((vm) => ({ vm, by: 'user_deleted', actorId: null })),
+        ),
         reply: { done: false },
       }
     return {

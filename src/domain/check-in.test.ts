@@ -13,6 +13,7 @@ import {
   World,
 } from '../../test/support/world.ts'
 import type { CheckIn } from './check-in.ts'
+import { DEFAULT_POLICY } from './pool.ts'
 import { VM_STATES } from './vm.ts'
 
 function checkIn(edit: Partial<CheckIn> = {}): CheckIn {
@@ -30,6 +31,7 @@ describe('check-in', () => {
       state: 'maintenance',
       holderId: null,
       leasedAtMs: null,
+      freeAtMs: world.nowMs + DEFAULT_POLICY.marginSeconds * 1_000,
       claim: vm.claim,
     })
     assert.deepEqual(world.vm(1), vm)

@@ -3,13 +3,15 @@
  * machine with the lowest id. Machines that a shrink is about to remove are not free (pool.ts). Each checkout raises the
  * machine's generation, so whatever an earlier holder still sends is recognised as late.
  */
-import { type Actor, authorized, type Rule } from './decision.ts'
+import { type Actor, authorized, Joining, type Rule } from './decision.ts'
 import { move } from './lifecycle.ts'
-import { countFree } from './pool.ts'
-import { isRefusal, refusal } from './refusal.ts'
+import { countFree, isContended, type Pool } from './pool.ts'
+import { isRefusal, type Refusal, refusal } from './refusal.ts'
+import { ENDLESS, newRequest } from './request.ts'
 import type { User } from './user.ts'
 import type { Vm } from './vm.ts'
 import type { VmType } from './vm-type.ts'
+import type { View } from './working-set.ts'
 
 export interface Checkout {
   readonly kind: 'checkout'
@@ -41,18 +43,21 @@ export const checkout: Rule<Checkout, { vm: Vm; holder: User }> = {
     const holder = authorized(view, command.actor, 'vm.checkout')
     if (isRefusal(holder)) return holder
     const pool = view.poolNamed(command.pool)
-    const free = pool === undefined ? 0 : countFree(pool, view.tally(pool.id))
-    let vm: Vm | undefined
-    if (command.vmId !== null) {
-      vm = view.vm(command.vmId)
-      if (vm === undefined || vm.poolId !== pool?.id || vm.state === 'deleting')
-        return refusal('vm_unknown', { vmId: command.vmId })
-      if (vm.state !== 'ready' || free === 0 || (command.type !== null && command.type !== vm.type))
-        return refusal('vm_not_free', { vmId: vm.id })
-    } else {
-      vm = pool === undefined || free === 0 ? undefined : view.lowestReady(pool.id, command.type)
-      if (vm === undefined) return refusal('none_free', { pool: command.pool, type: command.type })
+    if (pool === undefined) {
+      if (command.vmId !== null) return refusal('vm_unknown', { vmId: command.vmId })
+      return refusal('none_free', { pool: command.pool, type: command.type })
     }
+    const named = command.vmId === null ? undefined : view.vm(command.vmId)
+    if (command.vmId !== null) {
+      if (named === undefined || named.poolId !== pool.id || named.state === 'deleting')
+        return refusal('vm_unknown', { vmId: command.vmId })
+      if (named.state !== 'ready' || (command.type !== null && command.type !== named.type))
+        return refusal('vm_not_free', { vmId: named.id })
+    }
+    if (isContended(pool)) return joining(view, pool, holder, command)
+    const isFree = countFree(pool, view.tally(pool.id)) > 0
+    const vm = isFree ? (named ?? view.lowestReady(pool.id, command.type)) : undefined
+    if (vm === undefined) return noneFree(command)
     const leased = move(vm, 'checkOut', {
       generation: vm.generation + 1,
       holderId: holder.id,
@@ -76,4 +81,26 @@ export const checkout: Rule<Checkout, { vm: Vm; holder: User }> = {
       reply: { vm: leased, holder },
     }
   },
+}
+
+function noneFree({ vmId, pool, type }: Checkout): Refusal {
+  return vmId === null ? refusal('none_free', { pool, type }) : refusal('vm_not_free', { vmId })
+}
+
+/** While others wait or have booked, a checkout asks like a request that will not wait, for a lease without end. */
+function joining(view: View, pool: Pool, holder: User, command: Checkout): Joining<{ vm: Vm; holder: User }> {
+  const kind = { type: command.type, labels: {}, vmId: command.vmId, count: 1 }
+  const request = newRequest(view, pool, holder.id, {
+    id: command.requestId,
+    wish: [kind],
+    terms: ENDLESS,
+    priority: 'normal',
+    waitSeconds: 0,
+  })
+  return new Joining({ request, user: holder, waits: false, callId: command.requestId }, (outcome) => {
+    if (isRefusal(outcome)) return noneFree(command)
+    const vm = outcome.leases?.[0]?.vm
+    if (vm === undefined) throw new Error(`a checkout that does not wait was left waiting`)
+    return { vm, holder }
+  })
 }

@@ -3,16 +3,27 @@
  * only the workers' commands go on.
  */
 import { changeUser, createUser, deleteUser, releaseLeaver } from './account.ts'
+import { beatLease } from './beat-lease.ts'
+import { cancelRequest } from './cancel-request.ts'
 import { checkIn } from './check-in.ts'
 import { checkout } from './checkout.ts'
-import type { Actor, Decision, Rule } from './decision.ts'
+import type { Actor, Decision, Joining, Rule } from './decision.ts'
+import { extendLease } from './extend-lease.ts'
+import { forgetWish } from './forget-wish.ts'
 import { forgetAnswers } from './idempotency.ts'
+import { join } from './join.ts'
 import { deleteVm, maintain } from './maintenance.ts'
 import { changePool, createPool, deletePool } from './pool-policy.ts'
 import { growPool, shrinkPool, sizePool } from './pool-size.ts'
 import { refusal } from './refusal.ts'
+import { releaseLease } from './release-lease.ts'
+import { cancelReservation, claimReservation, expireReservation } from './reservation-call.ts'
+import { reserve } from './reserve.ts'
 import { beginReset, continueReset } from './reset.ts'
+import { shareLease } from './share-lease.ts'
 import { createToken, noteTokenUse, revokeToken } from './sign-in.ts'
+import { tickPool } from './tick.ts'
+import { transferLease } from './transfer-lease.ts'
 import { changeVmType, createVmType, deleteVmType } from './vm-type-change.ts'
 import { claimWork, reportWork } from './work.ts'
 import type { Needs, View } from './working-set.ts'
@@ -37,6 +48,19 @@ const RULES = {
   shrinkPool,
   checkout,
   checkIn,
+  join,
+  cancelRequest,
+  extendLease,
+  releaseLease,
+  transferLease,
+  shareLease,
+  beatLease,
+  tickPool,
+  reserve,
+  claimReservation,
+  cancelReservation,
+  expireReservation,
+  forgetWish,
   maintain,
   deleteVm,
   claimWork,
@@ -72,6 +96,19 @@ const DURING_RESET = {
   shrinkPool: false,
   checkout: false,
   checkIn: false,
+  join: false,
+  cancelRequest: false,
+  extendLease: false,
+  releaseLease: false,
+  transferLease: false,
+  shareLease: false,
+  beatLease: false,
+  tickPool: false,
+  reserve: false,
+  claimReservation: false,
+  cancelReservation: false,
+  expireReservation: false,
+  forgetWish: false,
   maintain: false,
   deleteVm: false,
   claimWork: true,
@@ -97,7 +134,7 @@ export function needsOf(command: Command, needs: Needs): void {
 }
 
 /** Decides one command. Refused as its rule says, and with `resetting` during a reset. */
-export function decide(view: View, command: Command): Decision<unknown> {
+export function decide(view: View, command: Command): Decision<unknown> | Joining<unknown> {
   if (view.installation.state === 'resetting' && !DURING_RESET[command.kind]) return refusal('resetting')
   return ruleOf(command).decide(view, command)
 }

@@ -73,3 +73,24 @@ export function plainLease(hold: Pick<Lease, 'vmId' | 'generation' | 'poolId' | 
     sharedWith: [],
   }
 }
+
+/** How a lease is named: `machine-generation`. */
+export function leaseId({ vmId, generation }: Pick<Lease, 'vmId' | 'generation'>): string {
+  return `${vmId}-${generation}`
+}
+
+/** The warning comes this part of the lease's length before its end at the earliest, so a short lease is not warned at once. */
+const WARNED_PART = 1 / 4
+
+/** When the holder is told that the lease ends soon; null: it has no end, or they were told. */
+export function warnAtMs(lease: Lease, warnSeconds: number): number | null {
+  if (lease.endsAtMs === null || lease.warned) return null
+  const lengthMs = lease.endsAtMs - lease.fromMs
+  return lease.endsAtMs - Math.min(warnSeconds * 1_000, Math.floor(lengthMs * WARNED_PART))
+}
+
+/** The lease with `dueAtMs` as its other fields ask for. */
+export function planned(lease: Lease, warnSeconds: number): Lease {
+  const times = [lease.endsAtMs, lease.beatByMs, warnAtMs(lease, warnSeconds)].filter((ms) => ms !== null)
+  return { ...lease, dueAtMs: lease.endedAtMs !== null || times.length === 0 ? null : Math.min(...times) }
+}

@@ -13,6 +13,7 @@ const LEADS: Record<LifecycleStep, Partial<Record<VmState, VmState>>> = {
   made: { provisioning: 'ready' },
   checkOut: { ready: 'leased' },
   checkIn: { leased: 'maintenance' },
+  transfer: { leased: 'leased' },
   clean: { maintenance: 'ready' },
   giveUp: { provisioning: 'failed', maintenance: 'failed' },
   retry: { failed: 'maintenance' },
@@ -81,6 +82,6 @@ describe('lifecycle', () => {
   })
 
   it('never takes a machine from its holder but by a check-in or a reset', () => {
-    assert.deepEqual(STEPS.filter((step) => allows('leased', step)).sort(), ['checkIn', 'wipe'])
+    assert.deepEqual(STEPS.filter((step) => allows('leased', step)).sort(), ['checkIn', 'transfer', 'wipe'])
   })
 })

@@ -22,6 +22,8 @@ export const LIFECYCLE = {
   made: { from: ['provisioning'], to: 'ready' },
   checkOut: { from: ['ready'], to: 'leased' },
   checkIn: { from: ['leased'], to: 'maintenance' },
+  /** To another holder, who gets a new generation. */
+  transfer: { from: ['leased'], to: 'leased' },
   /** By an admin in a pool with manual cleaning, by a worker in one with automatic cleaning. */
   clean: { from: ['maintenance'], to: 'ready' },
   /** The provider failed as often as is allowed. */

@@ -17,6 +17,7 @@ const MAY: Record<Action, Record<Role, boolean>> = {
   'pool.change': { admin: true, user: false },
   'vm.checkout': { admin: true, user: true },
   'vm.checkin': { admin: true, user: true },
+  'lease.release': { admin: true, user: false },
   'vm.maintain': { admin: true, user: false },
   'vm.delete': { admin: true, user: false },
   'installation.reset': { admin: true, user: false },

@@ -17,6 +17,7 @@ export type Action =
   | 'pool.change'
   | 'vm.checkout'
   | 'vm.checkin'
+  | 'lease.release'
   | 'vm.maintain'
   | 'vm.delete'
   | 'installation.reset'
@@ -34,6 +35,7 @@ const PERMISSIONS = {
   'pool.change': ['admin'],
   'vm.checkout': ['admin', 'user'],
   'vm.checkin': ['admin', 'user'],
+  'lease.release': ['admin'],
   'vm.maintain': ['admin'],
   'vm.delete': ['admin'],
   'installation.reset': ['admin'],

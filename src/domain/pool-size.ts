@@ -6,6 +6,7 @@
  */
 import { type Actor, authorized, type Rule } from './decision.ts'
 import { idRanges } from './event.ts'
+import { spare } from './free-busy.ts'
 import { removed } from './maintenance.ts'
 import {
   countExisting,
@@ -21,7 +22,7 @@ import {
 } from './pool.ts'
 import { isRefusal, refusal } from './refusal.ts'
 import type { Vm } from './vm.ts'
-import { classKeyOf } from './vm-class.ts'
+import { type ClassKey, classKeyOf } from './vm-class.ts'
 import type { View } from './working-set.ts'
 
 export interface SizePool {
@@ -174,7 +175,7 @@ export const shrinkPool: Rule<ShrinkPool, { removed: number }> = {
     const pool = view.pool(command.poolId)
     if (pool === undefined) return { changes: { events: [] }, reply: { removed: 0 } }
     const n = Math.min(command.machinesMax, surplus(pool, view.tally(pool.id)))
-    const doomed = removable(view, pool.id).slice(0, n)
+    const doomed = spared(view, pool.id, removable(view, pool.id)).slice(0, n)
     if (doomed.length === 0) return { changes: { events: [] }, reply: { removed: 0 } }
     return {
       changes: {
@@ -192,6 +193,19 @@ function removable(view: View, poolId: number): Vm[] {
     (vm) => vm.poolId === poolId && (vm.state === 'ready' || vm.state === 'provisioning'),
   )
   return vms.sort((a, b) => Number(a.state === 'ready') - Number(b.state === 'ready') || b.id - a.id)
+}
+
+/** Those of them without which all reservations are kept; machines that are being made are in nobody's plans yet. */
+function spared(view: View, poolId: number, vms: readonly Vm[]): Vm[] {
+  const book = view.book(poolId)
+  if (book === undefined || book.reservations.size === 0) return [...vms]
+  const left = new Map<ClassKey, number>()
+  return vms.filter((vm) => {
+    if (vm.state === 'provisioning') return true
+    const count = left.get(vm.class) ?? spare(book, vm.class, view.nowMs)
+    left.set(vm.class, count - 1)
+    return count > 0
+  })
 }
 
 function rangesOf(vms: readonly Vm[]): [number, number][] {

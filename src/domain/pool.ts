@@ -109,6 +109,8 @@ export interface QueueState {
   readonly booked: number
   /** Grows with every batch that changes the pool: tells whether what a server has in memory of it is current. */
   readonly version: number
+  /** When the pool has to be settled though nothing happens; null: not because of the time. */
+  readonly settleAtMs: number | null
   /** How long cleaning took, by type. */
   readonly cleaning: Readonly<Record<VmType, Estimate>>
   /** How long making took, by type. */
@@ -148,6 +150,7 @@ export const EMPTY_QUEUE: QueueState = {
   waiting: 0,
   booked: 0,
   version: 0,
+  settleAtMs: null,
   cleaning: {},
   making: {},
   holds: { n: 0, mean: 0, m2: 0 },

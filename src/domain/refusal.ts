@@ -176,6 +176,50 @@ export const REFUSALS = {
     text: (d: { vmId: number; generation: number }) =>
       `generation ${d.generation} of machine ${d.vmId} is over: the machine has been leased again since`,
   },
+  pool_closed_to_you: {
+    status: 403,
+    text: (d: { pool: string }) => `pool ${quote(d.pool)} is open to certain users only`,
+  },
+
+  // leases and requests
+  lease_unknown: { status: 404, text: (d: { lease: string }) => `${quote(d.lease)} is no lease` },
+  lease_over: {
+    status: 410,
+    text: (d: { lease: string }) =>
+      `lease ${d.lease} is over: the machine was given back, or has been leased again since`,
+  },
+  lease_too_long: {
+    status: 422,
+    text: (d: { durationSeconds: number | null; leaseSecondsMax: number }) =>
+      `a lease ${d.durationSeconds === null ? 'without end' : `of ${d.durationSeconds} s`} is longer than this pool allows: at most ${d.leaseSecondsMax} s in all`,
+  },
+  lease_end_past: {
+    status: 422,
+    text: (d: { endsAt: string }) =>
+      `the end ${d.endsAt} is not in the future: give the machine back instead`,
+  },
+  lease_endless: {
+    status: 409,
+    text: (d: { lease: string }) => `lease ${d.lease} has no end that could be moved: say when it is to end`,
+  },
+  heartbeat_not_agreed: {
+    status: 409,
+    text: (d: { lease: string }) => `lease ${d.lease} was taken without heartbeats`,
+  },
+  reason_missing: {
+    status: 422,
+    text: () => 'reason is missing: who takes a machine from its holder has to say why',
+  },
+  request_unknown: { status: 404, text: (d: { id: string }) => `${quote(d.id)} is no request` },
+  request_over: {
+    status: 409,
+    text: (d: { id: string; state: string }) => `request ${d.id} no longer waits: it is ${d.state}`,
+  },
+  priority_too_high: {
+    status: 403,
+    text: (d: { priority: string; priorityMax: string }) =>
+      `priority ${quote(d.priority)} is not for your role in this pool: at most ${quote(d.priorityMax)}`,
+  },
   vm_busy: {
     status: 409,
     retryAfterSeconds: 5,
@@ -185,6 +229,93 @@ export const REFUSALS = {
     status: 409,
     text: (d: { vmId: number; state: string; allowed: string }) =>
       `machine ${d.vmId} is ${d.state}; that is possible only for ${d.allowed}`,
+  },
+
+  // what waits and what is promised
+  lease_promised: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { offerSeconds: number | null }) =>
+      `machines are free, but promised to a request that came before${offer(d.offerSeconds)}`,
+  },
+  lease_reserved: {
+    status: 409,
+    retryAfterSeconds: 5,
+    text: (d: { offerSeconds: number | null }) =>
+      `machines are free, but reserved for later${offer(d.offerSeconds)}`,
+  },
+  extension_promised: {
+    status: 409,
+    text: (d: { until: string | null }) =>
+      `the machine is promised to a request that waits${offerUntil(d.until)}`,
+  },
+  extension_reserved: {
+    status: 409,
+    text: (d: { until: string | null }) => `the machine is reserved for later${offerUntil(d.until)}`,
+  },
+  quota_full: {
+    status: 409,
+    text: (d: { count: number }) =>
+      `with ${d.count} more machines you would hold more than your quota allows`,
+  },
+  quota_never: {
+    status: 409,
+    text: (d: { count: number }) => `${d.count} machines at once are more than your quota allows`,
+  },
+  waiting_full: {
+    status: 409,
+    text: (d: { waitingMax: number }) => `no more than ${d.waitingMax} of your requests may wait`,
+  },
+  wish_impossible: {
+    status: 409,
+    text: (d: { pool: string }) => `pool ${quote(d.pool)} has no such machines, or fewer of them`,
+  },
+  kinds_full: {
+    status: 409,
+    retryAfterSeconds: 60,
+    text: (d: { groupsMax: number }) =>
+      `requests for ${d.groupsMax} different kinds and lengths are waiting already: wait for one of these`,
+  },
+
+  // what is booked
+  window_empty: {
+    status: 400,
+    text: (d: { field: 'to'; from: string; to: string }) => `to ${d.to} must be after from ${d.from}`,
+  },
+  window_past: {
+    status: 400,
+    text: (d: { field: 'from'; from: string; to: string; now: string }) =>
+      `from ${d.from} must not be in the past: it is ${d.now}`,
+  },
+  window_far: {
+    status: 400,
+    text: (d: { field: 'to'; from: string; to: string; until: string }) =>
+      `to ${d.to} is too far ahead: machines can be reserved until ${d.until}`,
+  },
+  window_long: {
+    status: 409,
+    text: (d: { field: 'to'; from: string; to: string; secondsMax: number }) =>
+      `from ${d.from} to ${d.to} is too long: the pool gives machines away for at most ${d.secondsMax} s`,
+  },
+  reservation_full: {
+    status: 409,
+    text: (d: { countMax: number; earliestFrom: string | null; otherTypes: readonly string[] }) =>
+      `only ${d.countMax} of these machines are free then${earliestFrom(d.earliestFrom)}${otherTypes(d.otherTypes)}`,
+  },
+  vm_entangled: {
+    status: 409,
+    text: (d: { vmId: number; count: number }) =>
+      `machine ${d.vmId} cannot be asked for by name, as what others have booked or wait for needs it; ${d.count} machines like it are free then`,
+  },
+  series_full: {
+    status: 409,
+    text: (d: { failed: number; count: number; windows: readonly unknown[] }) =>
+      `${d.failed} of the ${d.count} windows cannot be reserved`,
+  },
+  reservation_unknown: { status: 404, text: (d: { id: string }) => `${quote(d.id)} is no reservation` },
+  reservation_over: {
+    status: 409,
+    text: (d: { id: string; state: string }) => `reservation ${quote(d.id)} is over: ${d.state}`,
   },
 
   // the installation
@@ -242,6 +373,22 @@ type Details<C extends RefusalCode> = Parameters<(typeof REFUSALS)[C]['text']>
 /** The refusal `code`, with the details that its text quotes. */
 export function refusal<C extends RefusalCode>(code: C, ...details: Details<C>): Refusal {
   return new Refusal(code, (details[0] ?? {}) as Record<string, unknown>)
+}
+
+function offer(seconds: number | null): string {
+  return seconds === null ? '' : `; a lease of at most ${seconds} s is possible now`
+}
+
+function earliestFrom(time: string | null): string {
+  return time === null ? '' : `; all of them are from ${time}`
+}
+
+function otherTypes(types: readonly string[]): string {
+  return types.length === 0 ? '' : `; as many are free of ${types}`
+}
+
+function offerUntil(time: string | null): string {
+  return time === null ? '' : `; its lease can be extended until ${time}`
 }
 
 const QUOTED_LENGTH_MAX = 100

@@ -15,6 +15,7 @@ import {
   World,
 } from '../../test/support/world.ts'
 import { type Command, decide, needsOf } from './command.ts'
+import { Joining } from './decision.ts'
 import { isRefusal } from './refusal.ts'
 import { VM_STATES } from './vm.ts'
 import { ATTEMPTS_MAX, leavesWork, pauseMs, WORK_STATES, type WorkResult, type WorkState } from './work.ts'
@@ -437,6 +438,7 @@ describe('a batch leaves work', () => {
       const set = new WorkingSet(tables.load(needs, NOW_MS))
       const decision = decide(set, command)
       if (isRefusal(decision)) assert.fail(decision.message)
+      if (decision instanceof Joining) assert.fail('nobody joins')
       set.apply(decision.changes)
       assert.equal(leavesWork(set), expected)
     })

@@ -7,9 +7,9 @@
 import type { Rule } from './decision.ts'
 import { idRanges, type NewEvent } from './event.ts'
 import { allows, move } from './lifecycle.ts'
-import { countExisting, type Pool } from './pool.ts'
+import { countExisting, observed, type Pool } from './pool.ts'
 import type { Vm, VmState } from './vm.ts'
-import type { WorkingSet } from './working-set.ts'
+import type { View, WorkingSet } from './working-set.ts'
 
 /** States in which a machine is work for a worker. */
 export const WORK_STATES = ['provisioning', 'maintenance', 'deleting'] as const satisfies readonly VmState[]
@@ -109,6 +109,8 @@ export type WorkResult =
 export interface ReportWork {
   readonly kind: 'reportWork'
   readonly state: WorkState
+  /** How long the provider took; undefined: nobody measured it. */
+  readonly tookMs?: number
   readonly results: readonly WorkResult[]
 }
 
@@ -166,11 +168,28 @@ export const reportWork: Rule<ReportWork, { accepted: number; late: number }> = 
         data: { vms: idRanges(ids) },
       }),
     )
+    const pools = timed(view, command, vms)
     return {
-      changes: { vms, gone, events: [...done, ...failed] },
+      changes: { pools, vms, gone, events: [...done, ...failed] },
       reply: { accepted: command.results.length - late, late },
     }
   },
+}
+
+/** Pools with what their queues remember of how long making and cleaning take. */
+function timed(view: View, { state, tookMs }: ReportWork, vms: readonly Vm[]): Pool[] {
+  if (tookMs === undefined || state === 'deleting') return []
+  const what = state === 'maintenance' ? 'cleaning' : 'making'
+  const done = new Map<string, Vm>()
+  for (const vm of vms) if (vm.state === 'ready') done.set(`${vm.poolId} ${vm.type}`, vm)
+  const pools = new Map<number, Pool>()
+  for (const { poolId, type } of done.values()) {
+    const pool = pools.get(poolId) ?? view.pool(poolId)
+    if (pool === undefined) continue
+    const times = { ...pool.queue[what], [type]: observed(pool.queue[what][type], tookMs) }
+    pools.set(poolId, { ...pool, queue: { ...pool.queue, [what]: times } })
+  }
+  return [...pools.values()]
 }
 
 const DONE_EVENTS = {

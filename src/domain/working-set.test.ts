@@ -89,6 +89,7 @@ describe('a working set that was just loaded', () => {
       leases: [],
       requests: [],
       reservations: [],
+      usage: [],
       books: [],
       ready: [{ poolId: 1, type: null, vmIds: [1] }],
       census: null,

@@ -3,8 +3,9 @@
  * before the next one is decided, so all commands of a batch see each other as if they had come one after the other.
  * Applying keeps the pools' tallies and the lists of ready machines right, so no rule has to. It holds no clock and does no I/O.
  */
+import type { Notice } from './admission.ts'
 import type { Answer } from './answer.ts'
-import type { Book, BookChange, BookVm } from './book.ts'
+import { Book, type BookChange, type BookVm } from './book.ts'
 import type { NewEvent } from './event.ts'
 import { type Lease, type LeaseEnd, plainLease } from './lease.ts'
 import { countUp, type Pool, type Tally } from './pool.ts'
@@ -84,6 +85,8 @@ export class Needs {
   readonly requestIds: Set<string> = new Set()
   /** Reservations by id, whatever their state. Their pools are held. */
   readonly reservationIds: Set<string> = new Set()
+  /** Users of whom it is wanted what they hold, wait for and have used. */
+  readonly usageOf: Set<number> = new Set()
   /** Pools, by name, whose book is wanted even while they are not contended. */
   readonly books: Set<string> = new Set()
   /** By pool id: the version of its book that this server has in memory. */
@@ -105,6 +108,7 @@ export interface LoadedRows {
   readonly leases: readonly Lease[]
   readonly requests: readonly Request[]
   readonly reservations: readonly Reservation[]
+  readonly usage: readonly Usage[]
   /** The books of the pools that are contended or whose book was asked for. */
   readonly books: readonly LoadedBook[]
   readonly tokens: readonly Token[]
@@ -131,6 +135,8 @@ export interface MoreNeeds {
   readonly books: readonly (readonly [poolId: number, version: number])[]
   /** Ready machines of a class: so many, those with the lowest ids that the batch does not have. */
   readonly ready: readonly (readonly [poolId: number, vmClass: ClassKey, count: number])[]
+  /** Machines by id, with the leases that run on them. */
+  readonly vmIds: readonly number[]
   /** Users to whom machines may be leased: held as readers. */
   readonly userIds: readonly number[]
   /** Users of whom it is wanted what they hold, wait for and have used. */
@@ -150,6 +156,7 @@ export interface Usage {
 export interface MoreRows {
   readonly books: readonly LoadedBook[]
   readonly vms: readonly Vm[]
+  readonly leases: readonly Lease[]
   readonly users: readonly User[]
   readonly usage: readonly Usage[]
 }
@@ -173,6 +180,8 @@ export interface Changes {
   readonly requests?: readonly Request[]
   readonly flows?: readonly Flow[]
   readonly reservations?: readonly Reservation[]
+  /** Soft leases that are to end, as somebody needs their machines: the settlement of the batch carries it out. */
+  readonly notices?: readonly Notice[]
   /** Machines whose rows go. */
   readonly gone?: readonly Vm[]
   /** All rows go, but the events to come: the end of a reset. */
@@ -200,11 +209,14 @@ export interface View {
   lease(vmId: number): Lease | undefined
   leasesWhere(test: (lease: Lease) => boolean): Lease[]
   request(id: string): Request | undefined
+  requestsWhere(test: (request: Request) => boolean): Request[]
   reservation(id: string): Reservation | undefined
   /** The pool's book; undefined: the pool is not contended, and it was not asked for. */
   book(poolId: number): Book | undefined
   usage(userId: number): Usage | undefined
   vmsWhere(test: (vm: Vm) => boolean): Vm[]
+  /** Ids of the ready machines of a class that are loaded, ascending. */
+  readyOf(poolId: number, vmClass: ClassKey): readonly number[]
   /** The ready machine with the lowest id in the pool, of `type` or of any type. */
   lowestReady(poolId: number, type: VmType | null): Vm | undefined
 }
@@ -228,6 +240,8 @@ export class WorkingSet implements View {
   readonly #books = new Map<number, Book>()
   readonly #usage = new Map<number, Usage>()
   readonly #ready = new Map<string, number[]>()
+  /** By pool and class, as far as it was asked for; machines that became ready since are put in. */
+  readonly #readyByClass = new Map<string, number[]>()
 
   /** Rows as they were loaded: save guards each changed machine by the state and generation it had. */
   readonly loadedVms: Map<number, Vm> = new Map()
@@ -249,13 +263,15 @@ export class WorkingSet implements View {
   readonly changedLeases: Map<string, Lease> = new Map()
   readonly newLeases: Set<string> = new Set()
   readonly changedRequests: Map<string, Request> = new Map()
-  readonly newRequestIds: Set<string> = new Set()
   readonly changedReservations: Map<string, Reservation> = new Map()
-  readonly newReservationIds: Set<string> = new Set()
   /** By pool and user. */
   readonly changedFlows: Map<string, Flow> = new Map()
   readonly events: NewEvent[] = []
+  /** Soft leases that are yet to be told that they end. */
+  readonly notices: Notice[] = []
   installationChanged = false
+  /** Grows when a change begins to be applied. */
+  changeCount = 0
   wiped = false
 
   constructor(rows: LoadedRows) {
@@ -271,6 +287,7 @@ export class WorkingSet implements View {
     }
     for (const vm of rows.vms) this.#putLoadedVm(vm)
     for (const lease of rows.leases) this.#leases.set(lease.vmId, lease)
+    for (const usage of rows.usage) this.#usage.set(usage.userId, usage)
     for (const request of rows.requests) this.#requests.set(request.id, request)
     for (const reservation of rows.reservations) this.#reservations.set(reservation.id, reservation)
     for (const { poolId, type, vmIds } of rows.ready) this.#ready.set(readyKey(poolId, type), [...vmIds])
@@ -332,6 +349,10 @@ export class WorkingSet implements View {
     return this.#requests.get(id)
   }
 
+  requestsWhere(test: (request: Request) => boolean): Request[] {
+    return [...this.#requests.values()].filter(test)
+  }
+
   reservation(id: string): Reservation | undefined {
     return this.#reservations.get(id)
   }
@@ -348,6 +369,18 @@ export class WorkingSet implements View {
     return [...this.#vms.values()].filter(test)
   }
 
+  readyOf(poolId: number, vmClass: ClassKey): readonly number[] {
+    const key = `${poolId} ${vmClass}`
+    const isReady = (vm: Vm | undefined) =>
+      vm?.state === 'ready' && vm.poolId === poolId && vm.class === vmClass
+    const known = this.#readyByClass.get(key)
+    const ids =
+      known?.filter((id) => isReady(this.#vms.get(id))) ??
+      [...this.#vms.values()].flatMap((vm) => (isReady(vm) ? vm.id : [])).sort((a, b) => a - b)
+    this.#readyByClass.set(key, ids)
+    return ids
+  }
+
   lowestReady(poolId: number, type: VmType | null): Vm | undefined {
     const ids = this.#ready.get(readyKey(poolId, type))
     while (ids !== undefined && ids.length > 0) {
@@ -362,6 +395,7 @@ export class WorkingSet implements View {
   /** Takes the book of a pool, as it is when this batch begins; what the batch changes is applied to it. */
   takeBook(poolId: number, book: Book): void {
     this.#books.set(poolId, book)
+    if (this.countedPools.has(poolId)) book.apply(this.bookChange(poolId), this.nowMs)
   }
 
   /** Pools whose books this batch has. */
@@ -372,6 +406,7 @@ export class WorkingSet implements View {
   /** Adds rows that were asked for later. What the batch has already stays as it is. */
   addMore(rows: MoreRows): void {
     for (const vm of rows.vms) if (!this.#vms.has(vm.id) && !this.goneVms.has(vm.id)) this.#putLoadedVm(vm)
+    for (const lease of rows.leases) if (!this.#leases.has(lease.vmId)) this.#leases.set(lease.vmId, lease)
     for (const user of rows.users) if (!this.#users.has(user.id)) this.#putUser(user)
     for (const usage of rows.usage) this.#usage.set(usage.userId, usage)
   }
@@ -389,6 +424,7 @@ export class WorkingSet implements View {
 
   /** Applies what an accepted command changes. */
   apply(changes: Changes): void {
+    this.changeCount++
     if (changes.wipe) this.#wipe()
     if (changes.installation !== undefined) {
       this.installation = changes.installation
@@ -410,12 +446,14 @@ export class WorkingSet implements View {
       this.changedFlows.set(`${flow.poolId} ${flow.userId}`, flow)
       this.#touchPool(flow.poolId)
     }
+    for (const notice of changes.notices ?? []) this.notices.push(notice)
     for (const event of changes.events) this.events.push(event)
     for (const [poolId, book] of this.#books) {
       if (!touches(changes, poolId)) continue
       const { vms = [], gone = [], requests = [], flows = [], reservations = [] } = changes
       const change = { vms, gone: gone.map((vm) => vm.id), requests, flows, reservations }
       book.apply(this.#bookChange(poolId, change), this.nowMs)
+      this.#countBook(poolId, book)
     }
   }
 
@@ -496,9 +534,12 @@ export class WorkingSet implements View {
     const version = before?.queue.version ?? this.nowMs * VERSIONS_PER_MS
     const changed = { ...pool, queue: { ...pool.queue, version } }
     this.#putPool(changed)
-    if (!this.#tallies.has(pool.id)) this.#tallies.set(pool.id, {})
+    const isNew = !this.#tallies.has(pool.id)
+    if (isNew) this.#tallies.set(pool.id, {})
     this.changedPools.set(pool.id, changed)
     this.#touchPool(pool.id)
+    // Nothing of it is in the store yet.
+    if (isNew) this.#books.set(pool.id, Book.of(this.bookChange(pool.id), this.nowMs))
   }
 
   /** The first time that a batch changes anything of a pool, its version grows. */
@@ -517,6 +558,7 @@ export class WorkingSet implements View {
   }
 
   #putLoadedVm(vm: Vm): void {
+    this.#readyByClass.delete(`${vm.poolId} ${vm.class}`)
     this.loadedVms.set(vm.id, vm)
     this.#vms.set(vm.id, vm)
   }
@@ -528,6 +570,7 @@ export class WorkingSet implements View {
     this.#count(vm, 1)
     this.#trackLease(before, vm, leases, endedBy)
     if (vm.state === 'ready' && before?.state !== 'ready') this.#becameReady(vm)
+    this.#trackUsage(before, vm)
     this.#vms.set(vm.id, vm)
     this.changedVms.set(vm.id, vm)
   }
@@ -555,7 +598,12 @@ export class WorkingSet implements View {
         if (lease === undefined) throw new Error(`the lease of VM ${vm.id} was not loaded`)
         const last = leases.get(leaseKey(lease)) ?? lease
         leases.delete(leaseKey(lease))
-        this.#changeLease({ ...last, endedAtMs: this.nowMs, endedBy, dueAtMs: null })
+        this.#changeLease({
+          ...last,
+          endedAtMs: this.nowMs,
+          endedBy: last.endedBy ?? endedBy,
+          dueAtMs: null,
+        })
       }
     }
     if (vm.holderId !== null && vm.leasedAtMs !== null && vm.generation !== before?.generation) {
@@ -567,6 +615,19 @@ export class WorkingSet implements View {
     }
   }
 
+  /** What users hold, as far as it was asked for, stays right within the batch. */
+  #trackUsage(before: Vm | undefined, vm: Vm): void {
+    if (this.#usage.size === 0 || before?.holderId === vm.holderId) return
+    for (const [held, by] of [
+      [before, -1],
+      [vm, 1],
+    ] as const) {
+      const usage = held?.holderId == null ? undefined : this.#usage.get(held.holderId)
+      if (usage === undefined || held === undefined) continue
+      this.#usage.set(usage.userId, { ...usage, held: [...usage.held, [held.poolId, held.class, by]] })
+    }
+  }
+
   #changeLease(lease: Lease): void {
     if (lease.endedAtMs === null) this.#leases.set(lease.vmId, lease)
     else this.#leases.delete(lease.vmId)
@@ -575,25 +636,25 @@ export class WorkingSet implements View {
   }
 
   #changeRequest(request: Request): void {
-    const before = this.#requests.get(request.id)
-    if (before === undefined) this.newRequestIds.add(request.id)
     this.#requests.set(request.id, request)
     this.changedRequests.set(request.id, request)
     this.#touchPool(request.poolId)
-    const by = Number(request.state === 'waiting') - Number(before?.state === 'waiting')
-    const pool = this.#pools.get(request.poolId)
-    if (by !== 0 && pool !== undefined) this.#putQueue(pool, { waiting: pool.queue.waiting + by })
   }
 
   #changeReservation(reservation: Reservation): void {
-    const before = this.#reservations.get(reservation.id)
-    if (before === undefined) this.newReservationIds.add(reservation.id)
     this.#reservations.set(reservation.id, reservation)
     this.changedReservations.set(reservation.id, reservation)
     this.#touchPool(reservation.poolId)
-    const by = Number(stands(reservation)) - Number(before !== undefined && stands(before))
-    const pool = this.#pools.get(reservation.poolId)
-    if (by !== 0 && pool !== undefined) this.#putQueue(pool, { booked: pool.queue.booked + by })
+  }
+
+  /** How many wait and how many reservations stand is what the book counts: without one, nobody and none. */
+  #countBook(poolId: number, book: Book): void {
+    const pool = this.#pools.get(poolId)
+    if (pool === undefined) throw new Error(`pool ${poolId} was not loaded`)
+    const waiting = book.queue.size
+    const booked = book.reservations.size
+    if (waiting !== pool.queue.waiting || booked !== pool.queue.booked)
+      this.#putQueue(pool, { waiting, booked })
   }
 
   #bookChange(
@@ -615,8 +676,8 @@ export class WorkingSet implements View {
   }
 
   #becameReady(vm: Vm): void {
-    for (const key of [readyKey(vm.poolId, null), readyKey(vm.poolId, vm.type)]) {
-      const ids = this.#ready.get(key)
+    const lists = [readyKey(vm.poolId, null), readyKey(vm.poolId, vm.type)].map((key) => this.#ready.get(key))
+    for (const ids of [...lists, this.#readyByClass.get(`${vm.poolId} ${vm.class}`)]) {
       if (ids === undefined) continue
       let at = 0
       while (at < ids.length && (ids[at] as number) < vm.id) at++
@@ -630,12 +691,12 @@ export class WorkingSet implements View {
     for (const map of [this.#tokens, this.#answers, this.changedTokens, this.goneTokens]) map.clear()
     for (const map of [this.newAnswers, this.goneAnswers]) map.clear()
     for (const map of [this.#tallies, this.#vms, this.#ready, this.#leases, this.#books]) map.clear()
-    for (const map of [this.#requests, this.#reservations, this.#usage]) map.clear()
+    for (const map of [this.#requests, this.#reservations, this.#usage, this.#readyByClass]) map.clear()
     for (const map of [this.changedUsers, this.changedPools, this.changedVms, this.loadedVms]) map.clear()
     this.newTokenIds.clear()
     for (const set of [this.newUserIds, this.newPoolIds, this.countedPools, this.goneVms]) set.clear()
     for (const map of [this.changedLeases, this.changedRequests, this.changedReservations]) map.clear()
-    for (const set of [this.newLeases, this.newRequestIds, this.newReservationIds]) set.clear()
+    this.newLeases.clear()
     this.changedFlows.clear()
     this.events.length = 0
     if (this.census !== null) this.census = { users: 0, vms: 0 }
@@ -651,10 +712,6 @@ const VERSIONS_PER_MS = 1_000
 /** How a lease is named: machine and generation. */
 export function leaseKey({ vmId, generation }: Pick<Lease, 'vmId' | 'generation'>): string {
   return `${vmId} ${generation}`
-}
-
-function stands({ state }: Reservation): boolean {
-  return state === 'confirmed' || state === 'active'
 }
 
 function touches(changes: Changes, poolId: number): boolean {

@@ -7,21 +7,23 @@
  * that commit. So the event loop parses and answers requests while the disk syncs, instead of the two waiting for each other.
  */
 import type { Answer } from '../domain/answer.ts'
+import { BatchDecisions } from '../domain/batch.ts'
 import {
   actorOf,
   type Command,
   type CommandKind,
   type CommandOf,
-  decide,
   needsOf,
   type ReplyOf,
 } from '../domain/command.ts'
 import type { NewEvent } from '../domain/event.ts'
 import { earlierAnswer } from '../domain/idempotency.ts'
+import type { Pool } from '../domain/pool.ts'
 import { isRefusal, type Refusal, refusal } from '../domain/refusal.ts'
 import { leavesWork } from '../domain/work.ts'
-import { type LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
-import { type Committed, type Store, StoreConflict } from '../store/port.ts'
+import { type LoadedBook, type LoadedRows, Needs, WorkingSet } from '../domain/working-set.ts'
+import { type Batch, type Committed, type Store, StoreConflict } from '../store/port.ts'
+import { Books } from './books.ts'
 import type { Schedule } from './schedule.ts'
 import { storeRefusal } from './store-refusal.ts'
 
@@ -133,6 +135,7 @@ export class Lane {
   readonly #settings: LaneSettings
   readonly #watcher: LaneWatcher
   readonly #traffic: Traffic
+  readonly #books: Books
   #waiting: Waiting[] = []
   /** True while a start is planned for when the event loop has read what there is. */
   #planned = false
@@ -150,12 +153,14 @@ export class Lane {
     watcher: LaneWatcher,
     settings: LaneSettings = LANE_SETTINGS,
     traffic: Traffic = new Traffic(),
+    books: Books = new Books(),
   ) {
     this.#store = store
     this.#schedule = schedule
     this.#watcher = watcher
     this.#settings = settings
     this.#traffic = traffic
+    this.#books = books
   }
 
   /** Hands in a command. Resolves after the commit with the reply, or with a refusal; rejects on a bug only. */
@@ -284,6 +289,7 @@ export class Lane {
     let committing: Promise<Committed>
     let set: WorkingSet
     try {
+      for (const [poolId, version] of this.#books.versions()) needs.bookVersions.set(poolId, version)
       for (const { command, keyed } of commands) {
         needsOf(command, needs)
         if (keyed === null) continue
@@ -291,11 +297,22 @@ export class Lane {
         needs.answers.set(`${userId} ${keyed.key}`, [userId, keyed.key])
       }
       const batch = await this.#store.begin(needs)
+      set = new WorkingSet(batch.rows)
       try {
         this.#watcher.loaded?.(batch.rows)
-        set = new WorkingSet(batch.rows)
-        for (const waiting of commands) answers.push(this.#decideOne(set, waiting))
+        await this.#takeBooks(set, batch.rows.books)
+        const decisions = new BatchDecisions(set)
+        const keysWaiting = new Set<string>()
+        const deciding = commands.map((waiting) => this.#decideOne(set, decisions, keysWaiting, waiting))
+        await this.#settle(set, decisions, batch)
+        const postponed: Waiting[] = []
+        for (const [i, complete] of deciding.entries())
+          if (complete === null) postponed.push(commands[i] as Waiting)
+          else answers.push(complete())
+        this.#waiting.unshift(...postponed)
       } catch (error) {
+        this.#books.drop(set.bookedPools)
+        if (error instanceof BatchEnded) throw error.cause
         await batch.release()
         throw error
       }
@@ -308,6 +325,7 @@ export class Lane {
         this.#committing -= commands.length
         this.#plan()
       })
+      this.#books.saving(poolsWithBooks(set), committing, set.nowMs)
     } finally {
       this.#loading = false
       this.#plan()
@@ -323,28 +341,84 @@ export class Lane {
     return answers
   }
 
-  #decideOne(set: WorkingSet, { command, keyed, resolve, reject }: Waiting): () => void {
-    let decision: ReturnType<typeof decide>
-    let said: Said | null = null
-    try {
-      if (keyed !== null) {
-        const earlier = earlierAnswer(set, actorOf(command), keyed.key, keyed.fingerprint)
-        if (earlier !== null) return () => resolve(isRefusal(earlier) ? earlier : replayOf(earlier))
-      }
-      decision = decide(set, command)
-      if (keyed !== null && !isRefusal(decision)) said = keyed.say(decision.reply as never)
-    } catch (error) {
-      this.#watcher.failed?.(command, error)
-      return () => reject(error)
+  /** Gives the batch the books of its pools, once no earlier batch is using them. */
+  async #takeBooks(set: WorkingSet, books: readonly LoadedBook[]): Promise<void> {
+    for (const loaded of books) {
+      await this.#books.free(loaded.poolId)
+      set.takeBook(loaded.poolId, this.#books.current(loaded, set.nowMs))
     }
-    if (isRefusal(decision)) return () => resolve(decision)
-    const { changes, reply } = decision
-    // Not caught here: a working set in which this failed half-way is good for nobody.
-    set.apply(changes)
-    if (keyed === null || said === null) return () => resolve(reply)
-    set.apply({ answers: [answerOf(command, keyed, said, set.nowMs)], events: [] })
-    return () => resolve({ ...said, replayed: false })
   }
+
+  /** Settles the batch, loading what it turns out to need. */
+  async #settle(set: WorkingSet, decisions: BatchDecisions, batch: Batch): Promise<void> {
+    for (;;) {
+      const wanted = decisions.settle()
+      if (wanted === null) return
+      const books = wanted.books.map(([poolId]) => [poolId, this.#books.version(poolId)] as const)
+      const rows = await batch.more({ ...wanted, books }).catch((error: unknown) => {
+        throw new BatchEnded(error)
+      })
+      set.addMore(rows)
+      await this.#takeBooks(set, rows.books)
+    }
+  }
+
+  /**
+   * Decides a command. Returns how its answer is completed once the batch is settled, which returns how it is told once the batch
+   * is saved; null: the command goes to the next batch, where the answer to an earlier one of the same key is known.
+   */
+  #decideOne(
+    set: WorkingSet,
+    decisions: BatchDecisions,
+    keysWaiting: Set<string>,
+    waiting: Waiting,
+  ): Deciding | null {
+    const { command, keyed, resolve, reject } = waiting
+    const changes = set.changeCount
+    try {
+      if (keyed === null) {
+        const answer = decisions.decide(command).answer
+        return () => () => resolve(answer())
+      }
+      const earlier = earlierAnswer(set, actorOf(command), keyed.key, keyed.fingerprint)
+      if (earlier !== null) return () => () => resolve(isRefusal(earlier) ? earlier : replayOf(earlier))
+      const key = `${actorOf(command)?.userId} ${keyed.key}`
+      if (keysWaiting.has(key)) return null
+      const { answer, isSettled } = decisions.decide(command)
+      const complete = () => {
+        const reply = answer()
+        if (isRefusal(reply)) return () => resolve(reply)
+        const said = keyed.say(reply as never)
+        set.apply({ answers: [answerOf(command, keyed, said, set.nowMs)], events: [] })
+        return () => resolve({ ...said, replayed: false })
+      }
+      if (!isSettled) {
+        keysWaiting.add(key)
+        return complete
+      }
+      const told = complete()
+      return () => told
+    } catch (error) {
+      // A working set in which a change failed half-way is good for nobody.
+      if (set.changeCount !== changes) throw error
+      this.#watcher.failed?.(command, error)
+      return () => () => reject(error)
+    }
+  }
+}
+
+/** Completes an answer once its batch is settled, and returns how it is told once the batch is saved. */
+type Deciding = () => () => void
+
+/** Loading more failed, and the batch has ended with it. */
+class BatchEnded extends Error {
+  constructor(cause: unknown) {
+    super('the batch has ended', { cause })
+  }
+}
+
+function poolsWithBooks(set: WorkingSet): Pool[] {
+  return [...set.bookedPools].flatMap((poolId) => set.pool(poolId) ?? [])
 }
 
 function answerOf(command: Command, keyed: Keyed<CommandKind>, said: Said, atMs: number): Answer {

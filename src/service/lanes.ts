@@ -4,9 +4,11 @@
  * learned from what batches load; a command that names a machine never seen goes to the common lane. The choice is for speed
  * only: what keeps batches apart is that the store holds the rows that they may change.
  */
+import { LRUCache } from 'lru-cache'
 import { type Command, needsOf } from '../domain/command.ts'
 import { type LoadedRows, Needs } from '../domain/working-set.ts'
 import type { Store } from '../store/port.ts'
+import { Books } from './books.ts'
 import { Lane, type LaneSettings, type LaneWatcher, type Submit, type SubmitKeyed, Traffic } from './lane.ts'
 import type { Schedule } from './schedule.ts'
 
@@ -14,11 +16,16 @@ import type { Schedule } from './schedule.ts'
 const PLACES_MAX = 4_000_000
 const PLACES_MIN = 1_024
 
+/** Requests and reservations whose pool is remembered. */
+const WAITS_MAX = 100_000
+
 export class Lanes {
   readonly #common: Lane
   readonly #ofPools: Map<number, Lane> | null
   readonly #newLane: () => Lane
   readonly #poolIds = new Map<string, number>()
+  /** The pool's id by a request's or reservation's. */
+  readonly #poolsOfWaits = new LRUCache<string, number>({ max: WAITS_MAX })
   /** The pool's id by the machine's; 0: not known. */
   #places = new Int32Array(PLACES_MIN)
 
@@ -26,7 +33,8 @@ export class Lanes {
     const shared = store.neighbours !== null
     const learning: LaneWatcher = shared ? { ...watcher, loaded: (rows) => this.#learn(rows) } : watcher
     const traffic = new Traffic()
-    this.#newLane = () => new Lane(store, schedule, learning, settings, traffic)
+    const books = new Books()
+    this.#newLane = () => new Lane(store, schedule, learning, settings, traffic, books)
     this.#common = this.#newLane()
     this.#ofPools = shared ? new Map() : null
   }
@@ -71,10 +79,12 @@ export class Lanes {
     for (const id of needs.poolIds) return id
     for (const name of needs.poolNames) return this.#poolIds.get(name)
     for (const id of needs.vmIds) return this.#places[id] || undefined
+    for (const id of [...needs.requestIds, ...needs.reservationIds]) return this.#poolsOfWaits.get(id)
     return undefined
   }
 
-  #learn({ pools, vms }: LoadedRows): void {
+  #learn({ pools, vms, requests, reservations }: LoadedRows): void {
+    for (const { id, poolId } of [...requests, ...reservations]) this.#poolsOfWaits.set(id, poolId)
     for (const { pool } of pools) this.#poolIds.set(pool.name, pool.id)
     for (const { id, poolId } of vms) {
       if (id >= this.#places.length) this.#grow(id)

@@ -55,6 +55,7 @@ export interface WantedRows {
   readonly requestIds: readonly string[]
   readonly reservationIds: readonly string[]
   /** Names of pools. */
+  readonly usageOf: readonly number[]
   readonly books: readonly string[]
   /** Pool, version. */
   readonly bookVersions: readonly (readonly [number, number])[]
@@ -92,6 +93,7 @@ export function wantedRows(needs: Needs, nowMs: number): WantedRows {
     dueRequests: [...needs.dueRequests],
     requestIds: [...needs.requestIds],
     reservationIds: [...needs.reservationIds],
+    usageOf: [...needs.usageOf],
     books: [...needs.books],
     bookVersions: [...needs.bookVersions],
     standing: needs.standing,
@@ -112,6 +114,7 @@ export interface FoundRows {
   readonly leases: readonly Tuple[]
   readonly requests: readonly Tuple[]
   readonly reservations: readonly Tuple[]
+  readonly usage: readonly Usage[]
   readonly books: readonly FoundBook[]
   readonly ready: readonly { poolId: number; type: VmType | null; vmIds: readonly number[] }[]
   readonly census: { readonly users: number; readonly vms: number } | null
@@ -129,6 +132,7 @@ export function loadedRows(found: FoundRows): LoadedRows {
     leases: found.leases.map(leaseOf),
     requests: found.requests.map(requestOf),
     reservations: found.reservations.map(reservationOf),
+    usage: found.usage,
     books: found.books.map(loadedBook),
     ready: found.ready,
     census: found.census,
@@ -139,6 +143,9 @@ export function loadedRows(found: FoundRows): LoadedRows {
 export interface FoundMore {
   readonly books: readonly FoundBook[]
   readonly ready: readonly (readonly VmTuple[])[]
+  /** Machines that were named, and the leases that run on them. */
+  readonly vms: readonly VmTuple[]
+  readonly leases: readonly Tuple[]
   readonly users: readonly Tables['user'][]
   readonly usage: readonly Usage[]
 }
@@ -159,10 +166,14 @@ export function moreRows(found: FoundMore, needs: MoreNeeds, had: readonly Vm[])
   const known = new Set(had.map(({ id }) => id))
   return {
     books: found.books.map(loadedBook),
-    vms: found.ready.flatMap((rows, i) => {
-      const fresh = rows.filter((row) => !known.has(row[0] as number))
-      return fresh.slice(0, needs.ready[i]?.[2] ?? 0).map(vmOf)
-    }),
+    vms: [
+      ...found.vms.filter((row) => !known.has(row[0] as number)).map(vmOf),
+      ...found.ready.flatMap((rows, i) => {
+        const fresh = rows.filter((row) => !known.has(row[0] as number))
+        return fresh.slice(0, needs.ready[i]?.[2] ?? 0).map(vmOf)
+      }),
+    ],
+    leases: found.leases.map(leaseOf),
     users: found.users.map(userOf),
     usage: found.usage,
   }

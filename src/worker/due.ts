@@ -62,7 +62,9 @@ async function claimSlice(
   const { pool, claimed } = answer
   if (pool === null || claimed.length === 0) return false
   tasks.start(place, async () => {
-    await report(settings, state, await callProvider(settings, state, pool, claimed, askedAtMs))
+    const beganAtMs = schedule.now()
+    const results = await callProvider(settings, state, pool, claimed, askedAtMs)
+    await report(settings, state, results, schedule.now() - beganAtMs)
     return true
   })
   return true
@@ -80,9 +82,10 @@ export async function report(
   { submit, schedule, stopping }: DueSettings,
   state: WorkState,
   results: readonly WorkResult[],
+  tookMs: number,
 ): Promise<void> {
   for (let tries = 1; ; tries++) {
-    const answer = await submit({ kind: 'reportWork', state, results })
+    const answer = await submit({ kind: 'reportWork', state, results, tookMs })
     if (!isRefusal(answer)) return
     if (tries >= REPORT_TRIES_MAX || stopping.aborted) throw new Error(answer.message)
     await schedule.sleep(REPORT_PAUSE_MS * 2 ** (tries - 1), stopping)

@@ -44,8 +44,9 @@ async function grow(settings: DueSettings, { pool }: PoolReading): Promise<boole
     if (isRefusal(answer) || answer.pool === null || answer.planned.length === 0) return grown
     grown = true
     const { pool: of, planned } = answer
+    const beganAtMs = schedule.now()
     const results = await callProvider(settings, 'provisioning', of, planned, askedAtMs)
-    await report(settings, 'provisioning', results)
+    await report(settings, 'provisioning', results, schedule.now() - beganAtMs)
   }
   return grown
 }

@@ -12,6 +12,7 @@ import { leaverSweep } from './leaver.ts'
 import type { Providers } from './provider-call.ts'
 import { resetSweep } from './reset.ts'
 import { runSweep } from './sweep.ts'
+import { tickSweep } from './tick.ts'
 import { tokenUseSweep } from './token-use.ts'
 
 export interface WorkerSettings {
@@ -50,6 +51,7 @@ export function startWorkers(settings: WorkerSettings): Workers {
     fitSweep(due),
     leaverSweep(due),
     resetSweep(due),
+    tickSweep(due),
     answerSweep(settings),
     tokenUseSweep(settings),
   ]

@@ -5,8 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
-import { decide, needsOf } from '../../src/domain/command.ts'
-import { isRefusal } from '../../src/domain/refusal.ts'
+import { needsOf } from '../../src/domain/command.ts'
 import { Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import { withFolder } from '../../src/store/sqlite/beside.ts'
 import { openSqliteStore } from '../../src/store/sqlite/store.ts'
@@ -16,7 +15,7 @@ import { type Claimed, claimedIn, commandOf, type History, histories, wholly } f
 import { bodyOf, exportFolder, exportSchema, importFolder, importSchema } from '../support/moving.ts'
 import { dropSchema, queryPostgres, temporarySchema } from '../support/postgres.ts'
 import { temporaryFolder } from '../support/server-process.ts'
-import { NOW_MS, World } from '../support/world.ts'
+import { decideAllIn, NOW_MS, World } from '../support/world.ts'
 
 const move = { by: 5, at: 0, how: 0, flag: true }
 
@@ -44,12 +43,8 @@ async function play(folder: string, history: History): Promise<void> {
     for (const command of commands) needsOf(command, needs)
     const batch = await store.begin(needs)
     const set = new WorkingSet(batch.rows)
-    for (const command of commands) {
-      const decision = decide(set, command)
-      if (isRefusal(decision)) continue
-      set.apply(decision.changes)
-      claimed.push(...claimedIn(command, decision.reply))
-    }
+    const answers = await decideAllIn(batch, set, commands)
+    for (const [i, command] of commands.entries()) claimed.push(...claimedIn(command, answers[i]))
     if (set.dirty) await batch.commit(set)
     else await batch.release()
     world.batch(...commands)

@@ -1,17 +1,10 @@
 /**
  * Deliberate mistakes, each of which the simulation has to find: a test that has never failed proves nothing. A mistake is an
- * edit of a source text that mutate.ts makes while the file is loaded; the product itself has no switch for any of it.
+ * edit of a source text that support/mistake.ts makes while the file is loaded; the product itself has no switch for any of it.
  */
+import type { Edit } from '../support/mistake.ts'
 import type { FaultKind } from './faults.ts'
 import type { PromiseName } from './promises.ts'
-
-interface Edit {
-  /** From the project's folder. */
-  readonly file: string
-  /** Has to be in the file exactly once. */
-  readonly from: string
-  readonly to: string
-}
 
 export interface Mutant {
   readonly what: string

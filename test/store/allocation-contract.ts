@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, describe, it } from 'node:test'
 import fc from 'fast-check'
-import type { Book, BookChange } from '../../src/domain/book.ts'
+import { Book, type BookChange } from '../../src/domain/book.ts'
 import type { NewEvent } from '../../src/domain/event.ts'
 import { LEASE_ENDS, type Lease, plainLease } from '../../src/domain/lease.ts'
 import { EMPTY_QUEUE } from '../../src/domain/pool.ts'
@@ -156,7 +156,7 @@ const FULL_RESERVATION: Partial<Reservation> = {
 }
 
 /** A book that only remembers what it was told: whether a store tells it right is what is tested. */
-class RememberedBook implements Book {
+class RememberedBook {
   #change: BookChange
 
   constructor(whole: BookChange) {
@@ -243,7 +243,7 @@ async function more(store: Store, wanted: Partial<MoreNeeds>, had: readonly numb
   needs.poolIds.add(1)
   for (const id of had) needs.vmIds.add(id)
   const batch = await store.begin(needs)
-  const rows = await batch.more({ books: [], ready: [], userIds: [], usageOf: [], ...wanted })
+  const rows = await batch.more({ books: [], ready: [], userIds: [], usageOf: [], vmIds: [], ...wanted })
   await batch.release()
   return rows
 }
@@ -456,10 +456,15 @@ export function allocationContract({ name, open, histories }: StoreUnderTest): v
         reservations: [aReservation('res_1'), aReservation('res_2', { state: 'cancelled' })],
       })
       assert.deepEqual(await counted(), [2, 1])
-      await save(store, {
+      const batch = await store.begin(needsFor({ requests: [aRequest('req_2')] }))
+      const set = new WorkingSet(batch.rows)
+      for (const { whole } of batch.rows.books) if (whole !== null) set.takeBook(1, Book.of(whole, set.nowMs))
+      set.apply({
         requests: [aRequest('req_2', { state: 'cancelled' })],
         reservations: [aReservation('res_1', { state: 'ended' })],
+        events: [EVENT],
       })
+      await batch.commit(set)
       assert.deepEqual(await counted(), [1, 0])
     })
 
@@ -642,11 +647,13 @@ export function allocationContract({ name, open, histories }: StoreUnderTest): v
       ]
       for (const step of steps) {
         // Another server, which has the book, makes the change.
-        const other = new RememberedBook(await wholeBook(store))
+        const before = await wholeBook(store)
+        const other = new RememberedBook(before)
         const batch = await store.begin(needsFor(step))
         const set = new WorkingSet(batch.rows)
-        set.takeBook(1, other)
+        set.takeBook(1, Book.of(before, set.nowMs))
         set.apply({ events: [EVENT], ...step })
+        other.apply(set.bookChange(1))
         await batch.commit(set)
         const given = await bookOf(store, version)
         for (const { change } of given.changes) book.apply(change)
@@ -696,7 +703,7 @@ export function allocationContract({ name, open, histories }: StoreUnderTest): v
       const needs = new Needs()
       needs.poolIds.add(1)
       const batch = await store.begin(needs)
-      const wanted: MoreNeeds = { books: [], ready: [[1, 'small', 2]], userIds: [], usageOf: [] }
+      const wanted: MoreNeeds = { books: [], ready: [[1, 'small', 2]], userIds: [], usageOf: [], vmIds: [] }
       const first = await batch.more(wanted)
       const second = await batch.more(wanted)
       await batch.release()
@@ -727,7 +734,9 @@ export function allocationContract({ name, open, histories }: StoreUnderTest): v
       needs.poolIds.add(1)
       const batch = await store.begin(needs)
       const set = new WorkingSet(batch.rows)
-      set.addMore(await batch.more({ books: [], ready: [[1, 'small', 1]], userIds: [2], usageOf: [2] }))
+      set.addMore(
+        await batch.more({ books: [], ready: [[1, 'small', 1]], userIds: [2], usageOf: [2], vmIds: [] }),
+      )
       assert.deepEqual(set.usage(2), { userId: 2, held: [], weekMs: 0, waiting: 0 })
       set.apply({ vms: [held(1)], events: [EVENT] })
       await batch.commit(set)
@@ -738,7 +747,7 @@ export function allocationContract({ name, open, histories }: StoreUnderTest): v
       const store = await fresh()
       const batch = await store.begin(new Needs())
       await batch.release()
-      await assert.rejects(batch.more({ books: [], ready: [], userIds: [], usageOf: [] }))
+      await assert.rejects(batch.more({ books: [], ready: [], userIds: [], usageOf: [], vmIds: [] }))
     })
 
     it('tells what users hold, wait for and have used in a week, leases that began before it cut short', async () => {
@@ -754,7 +763,7 @@ export function allocationContract({ name, open, histories }: StoreUnderTest): v
       })
       const usageOf = async (at: number) => {
         nowMs = at
-        const { usage } = await more(store, { usageOf: [2, 1] })
+        const { usage } = await more(store, { usageOf: [2, 1], vmIds: [] })
         return usage.map(({ held, ...rest }) => ({ ...rest, held: held.toSorted() }))
       }
       const of = (weekMs: number) => ({

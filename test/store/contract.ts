@@ -8,11 +8,10 @@ import { afterEach, describe, it } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import fc from 'fast-check'
 import type { Answer } from '../../src/domain/answer.ts'
-import { decide, needsOf } from '../../src/domain/command.ts'
+import { needsOf } from '../../src/domain/command.ts'
 import type { Event, NewEvent } from '../../src/domain/event.ts'
 import { type Lease, plainLease } from '../../src/domain/lease.ts'
 import { DEFAULT_POLICY, EMPTY_QUEUE, type Pool, type Tally } from '../../src/domain/pool.ts'
-import { isRefusal } from '../../src/domain/refusal.ts'
 import { FIRST_DAY } from '../../src/domain/reset.ts'
 import type { Token } from '../../src/domain/token.ts'
 import type { User } from '../../src/domain/user.ts'
@@ -21,7 +20,17 @@ import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
 import { type Changes, type LoadedRows, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import type { Store, VmFilter, VmListing } from '../../src/store/port.ts'
 import { type Claimed, claimedIn, commandOf, comparable, histories, wholly } from '../support/histories.ts'
-import { aPool, aUser, aVm, counts, NOW_MS, unversioned, vmsOf, World } from '../support/world.ts'
+import {
+  aPool,
+  aUser,
+  aVm,
+  counts,
+  decideAllIn,
+  NOW_MS,
+  unversioned,
+  vmsOf,
+  World,
+} from '../support/world.ts'
 
 interface OpenedStore {
   readonly store: Store
@@ -77,6 +86,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
         leases: [],
         requests: [],
         reservations: [],
+        usage: [],
         books: [],
         ready: [],
         census: null,
@@ -1056,12 +1066,7 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
             for (const command of commands) needsOf(command, needs)
             const batch = await store.begin(needs)
             const set = new WorkingSet(batch.rows)
-            const answers = commands.map((command) => {
-              const decision = decide(set, command)
-              if (isRefusal(decision)) return decision
-              set.apply(decision.changes)
-              return decision.reply
-            })
+            const answers = await decideAllIn(batch, set, commands)
             if (set.dirty) await batch.commit(set)
             else await batch.release()
             assert.deepEqual(answers.map(comparable), world.batch(...commands).map(comparable))

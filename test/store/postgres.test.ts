@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { systemSchedule } from '../../src/cli/system.ts'
-import type { Book } from '../../src/domain/book.ts'
+import { Book } from '../../src/domain/book.ts'
 import type { Lease } from '../../src/domain/lease.ts'
 import { type LoadedBook, Needs, WorkingSet } from '../../src/domain/working-set.ts'
 import { LEASE_COLUMNS, leaseOf } from '../../src/store/lease.ts'
@@ -44,7 +44,11 @@ async function leasesIn(schema: string): Promise<Lease[]> {
 }
 
 describe('books on PostgreSQL', () => {
-  const silent: Book = { apply() {} }
+  const silent = () =>
+    Book.of(
+      { pool: aPool(), tally: {}, vms: [], gone: [], requests: [], flows: [], reservations: [] },
+      NOW_MS,
+    )
 
   /** Changes the pool's only request in a batch that has the pool's book, or has not. */
   async function change(store: Store, seq: number, withBook: boolean): Promise<void> {
@@ -53,7 +57,7 @@ describe('books on PostgreSQL', () => {
     needs.requestIds.add('req_1')
     const batch = await store.begin(needs)
     const set = new WorkingSet(batch.rows)
-    if (withBook) set.takeBook(1, silent)
+    if (withBook) set.takeBook(1, silent())
     set.apply({ requests: [aRequest('req_1', { seq })], events: [] })
     await batch.commit(set)
   }

@@ -61,7 +61,10 @@ export function requestsFor(tables: MemoryTables, needs: Needs, nowMs: number): 
 /** The books that go with pools that are held. */
 export function booksFor(tables: MemoryTables, needs: Needs, pools: Iterable<Pool>): LoadedBook[] {
   return [...pools]
-    .filter((pool) => isContended(pool) || needs.books.has(pool.name))
+    .filter((pool) => {
+      const had = needs.bookVersions.get(pool.id) ?? 0
+      return isContended(pool) || needs.books.has(pool.name) || (had > 0 && had === pool.queue.version)
+    })
     .map((pool) => loadedBook(tables, pool.id, needs.bookVersions.get(pool.id) ?? 0))
 }
 
@@ -69,7 +72,7 @@ function loadedBook(tables: MemoryTables, poolId: number, had: number): LoadedBo
   const row = tables.pools.get(poolId)
   if (row === undefined) throw new Error(`there is no pool ${poolId}`)
   const { version } = row.pool.queue
-  return { poolId, version, changes: [], whole: version === had ? null : wholeBook(tables, row) }
+  return { poolId, version, changes: [], whole: had > 0 && version === had ? null : wholeBook(tables, row) }
 }
 
 /** All there is of a pool's book. */
@@ -109,23 +112,31 @@ export function loadMore(
   had: ReadonlySet<number>,
   nowMs: number,
 ): MoreRows {
+  const named = needs.vmIds.flatMap((id) => tables.vms.get(id) ?? []).filter(({ id }) => !had.has(id))
   return {
     books: needs.books
       .filter(([poolId]) => tables.pools.has(poolId))
       .map(([poolId, version]) => loadedBook(tables, poolId, version)),
-    vms: needs.ready.flatMap(([poolId, vmClass, count]) =>
-      tables
-        .vmsWhere(
-          (vm) => vm.poolId === poolId && vm.class === vmClass && vm.state === 'ready' && !had.has(vm.id),
-        )
-        .slice(0, count),
+    vms: [
+      ...named,
+      ...needs.ready.flatMap(([poolId, vmClass, count]) =>
+        tables
+          .vmsWhere(
+            (vm) => vm.poolId === poolId && vm.class === vmClass && vm.state === 'ready' && !had.has(vm.id),
+          )
+          .slice(0, count),
+      ),
+    ],
+    leases: leasesOf(
+      tables,
+      needs.vmIds.flatMap((id) => tables.vms.get(id) ?? []),
     ),
     users: needs.userIds.flatMap((id) => tables.users.get(id) ?? []),
     usage: needs.usageOf.map((userId) => usageOf(tables, userId, nowMs)),
   }
 }
 
-function usageOf({ vms, leases, requests }: MemoryTables, userId: number, nowMs: number): Usage {
+export function usageOf({ vms, leases, requests }: MemoryTables, userId: number, nowMs: number): Usage {
   const held = new Map<string, [number, string, number]>()
   for (const vm of vms.values()) {
     if (vm.holderId !== userId) continue

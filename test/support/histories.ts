@@ -8,12 +8,14 @@ import type { Command, CommandKind, CommandOf } from '../../src/domain/command.t
 import type { Actor } from '../../src/domain/decision.ts'
 import { EVEN_MIX, type Pool } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
+import { PRIORITIES, type Request } from '../../src/domain/request.ts'
+import type { Reservation } from '../../src/domain/reservation.ts'
 import type { Token } from '../../src/domain/token.ts'
 import type { Vm } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
 import { WORK_STATES, type WorkResult, type WorkState } from '../../src/domain/work.ts'
 import type { MemoryTables } from './memory-store.ts'
-import { aPool, aUser, aVm, unversioned, vmsOf, World } from './world.ts'
+import { aPool, aUser, aVm, NOW_MS, unversioned, vmsOf, World } from './world.ts'
 
 const POOLS = ['default', 'b']
 const MADE_POOLS = [...POOLS, 'lab', 'lab']
@@ -75,21 +77,36 @@ export const WEIGHTS: Record<CommandKind, number> = {
   reportWork: 8,
   beginReset: 1,
   continueReset: 3,
+  join: 8,
+  cancelRequest: 2,
+  extendLease: 3,
+  releaseLease: 4,
+  transferLease: 2,
+  shareLease: 1,
+  beatLease: 3,
+  tickPool: 5,
+  reserve: 3,
+  claimReservation: 1,
+  cancelReservation: 1,
+  expireReservation: 2,
+  forgetWish: 1,
 }
 
 const any = fc.nat(1_000)
-const move: fc.Arbitrary<Move> = fc.record({
-  kind: fc.oneof(
-    ...(Object.entries(WEIGHTS) as [CommandKind, number][]).map(([kind, weight]) => ({
-      weight,
-      arbitrary: fc.constant(kind),
-    })),
-  ),
-  by: any,
-  at: any,
-  how: any,
-  flag: fc.boolean(),
-})
+
+/** Commands after which somebody may wait or have booked: a batch then settles once, at its end. */
+const OF_QUEUES: readonly CommandKind[] = ['join', 'reserve']
+
+function moveOf(kinds: readonly CommandKind[]): fc.Arbitrary<Move> {
+  const weighted = kinds.map((kind) => ({ weight: WEIGHTS[kind], arbitrary: fc.constant(kind) }))
+  return fc.record({
+    kind: fc.oneof(...weighted),
+    by: any,
+    at: any,
+    how: any,
+    flag: fc.boolean(),
+  })
+}
 
 function pick<T>(list: readonly T[], at: number): T | undefined {
   return list[at % Math.max(1, list.length)]
@@ -274,8 +291,141 @@ export function commandOf(now: Situation, { kind, by, at, how, flag }: Move): Co
       requestId,
     }),
     continueReset: () => ({ kind: 'continueReset', machinesMax }),
+    join: () => ({
+      kind: 'join',
+      actor: actorIn(now, by),
+      id: `req-${at}-${how}-${by}`,
+      pool: (how % 4 === 0 ? pick(POOLS, at) : undefined) ?? 'default',
+      wish: [
+        {
+          type: by % 3 === 0 ? (pick(VM_TYPE_NAMES, how) ?? null) : null,
+          labels: {},
+          vmId: how % 7 === 0 ? vmId : null,
+          count: how % 7 === 0 ? 1 : 1 + (how % 3),
+        },
+        ...(how % 5 === 0 ? [{ type: null, labels: {}, vmId: null, count: 1 }] : []),
+      ],
+      terms: {
+        durationSeconds: pick([undefined, 1, 2, 600, null], at) ?? undefined,
+        durationSecondsMin: how % 4 === 1 ? 1 : null,
+        softGraceSeconds: by % 5 === 0 ? 1 : null,
+        heartbeatSeconds: by % 2 === 0 ? 1 : null,
+        purpose: flag ? 'a test' : null,
+        labels: flag ? { team: 'a' } : {},
+      },
+      priority: pick(PRIORITIES, how) ?? 'normal',
+      waitSeconds: pick([0, 1, 60, null], by) ?? null,
+      requestId,
+    }),
+    cancelRequest: () => ({
+      kind: 'cancelRequest',
+      actor: ownerOr(now, waitingIn(now, at)?.userId, by),
+      id: waitingIn(now, at)?.id ?? 'req-none',
+      requestId,
+    }),
+    extendLease: () => ({
+      kind: 'extendLease',
+      ...leaseCall(now, at, how),
+      to: flag ? { bySeconds: 1 + (how % 900) } : { endsAtMs: how % 6 === 0 ? null : NOW_MS + how * 100 },
+      override: how % 5 === 0,
+    }),
+    releaseLease: () => ({
+      kind: 'releaseLease',
+      ...leaseCall(now, at, how),
+      reason: flag ? 'needed elsewhere' : null,
+    }),
+    transferLease: () => ({ kind: 'transferLease', ...leaseCall(now, at, how), toUserId: userIn(now, by) }),
+    shareLease: () => ({ kind: 'shareLease', ...leaseCall(now, at, how), userIds: [userIn(now, by)] }),
+    beatLease: () => ({ kind: 'beatLease', ...leaseCall(now, at, how) }),
+    tickPool: () => ({ kind: 'tickPool', poolId, rowsMax: 100 }),
+    reserve: () => ({
+      kind: 'reserve',
+      actor: actorIn(now, by),
+      pool: (how % 4 === 0 ? pick(POOLS, at) : undefined) ?? 'default',
+      wish: [
+        {
+          type: null,
+          labels: {},
+          vmId: how % 9 === 0 ? vmId : null,
+          count: how % 9 === 0 ? 1 : 1 + (how % 2),
+        },
+      ],
+      windows: [0, ...(flag ? [7_200_000] : [])].map((behindMs) => {
+        const fromMs = NOW_MS + 1_000 * (how % 40) + behindMs
+        return { id: `res-${at}-${how}-${by}-${behindMs}`, fromMs, toMs: fromMs + 1_000 * (1 + (at % 20)) }
+      }),
+      seriesId: flag ? `ser-${at}` : null,
+      partial: by % 2 === 0,
+      noShowSeconds: pick([undefined, 1, null], at),
+      purpose: null,
+      labels: {},
+      requestId,
+    }),
+    claimReservation: () => ({
+      kind: 'claimReservation',
+      actor: ownerOr(now, bookedIn(now, at)?.userId, by),
+      id: bookedIn(now, at)?.id ?? 'res-none',
+      requestId,
+    }),
+    cancelReservation: () => ({
+      kind: 'cancelReservation',
+      actor: ownerOr(now, bookedIn(now, at)?.userId, by),
+      id: bookedIn(now, at)?.id ?? 'res-none',
+      vmIds: machinesBy(now, bookedIn(now, at)?.id),
+      requestId,
+    }),
+    expireReservation: () => ({
+      kind: 'expireReservation',
+      id: bookedIn(now, at)?.id ?? 'res-none',
+      vmIds: machinesBy(now, bookedIn(now, at)?.id),
+    }),
+    forgetWish: () => ({
+      kind: 'forgetWish',
+      requestId: waitingIn(now, at)?.id ?? null,
+      reservationId: bookedIn(now, at)?.id ?? null,
+    }),
   }
   return commands[kind]()
+}
+
+function waitingIn({ tables }: Situation, at: number): Request | undefined {
+  return pick([...tables.requests.values()], at)
+}
+
+function bookedIn({ tables }: Situation, at: number): Reservation | undefined {
+  return pick([...tables.reservations.values()], at)
+}
+
+/** The machines of leases that a reservation has become. */
+function machinesBy({ tables }: Situation, id: string | undefined): number[] {
+  const leases = [...tables.leases.values()].filter((lease) => lease.endedAtMs === null)
+  return leases.filter(({ reservationId }) => reservationId === id).map(({ vmId }) => vmId)
+}
+
+/** Mostly whose it is. */
+function ownerOr(
+  now: Situation,
+  userId: number | undefined,
+  by: number,
+): { userId: number; credentialVersion: number } {
+  const owner = userId === undefined || by % 4 === 0 ? undefined : now.tables.users.get(userId)
+  return owner === undefined
+    ? actorIn(now, by)
+    : { userId: owner.id, credentialVersion: owner.credentialVersion }
+}
+
+/** A call on a lease, mostly on one that runs and by its holder. */
+function leaseCall(now: Situation, at: number, how: number) {
+  const held = [...now.tables.vms.values()].filter(({ holderId }) => holderId !== null)
+  const vm = pick(held, at) ?? vmIn(now, at)
+  const generation = how % 5 === 0 ? vm.generation - 1 : vm.generation
+  return {
+    actor: ownerOr(now, vm.holderId ?? undefined, how),
+    vmId: vm.id,
+    generation,
+    ifGeneration: how % 3 === 0 ? vm.generation : null,
+    requestId,
+  }
 }
 
 /** A check-in, mostly by the holder. */
@@ -330,13 +480,19 @@ export function claimedIn(command: Command, answer: unknown): Claimed[] {
 /** A history: the moves of each batch, and how much time passes before it. */
 export type History = readonly (readonly [readonly Move[], number])[]
 
-export const histories: fc.Arbitrary<History> = fc.array(
-  fc.tuple(fc.array(move, { minLength: 1, maxLength: 6 }), fc.nat(1_500)),
-  {
-    minLength: 1,
-    maxLength: 30,
-  },
+const KINDS = Object.keys(WEIGHTS) as CommandKind[]
+
+export const histories: fc.Arbitrary<History> = historiesOf(KINDS)
+
+/** Histories in which nobody waits and nothing is booked. */
+export const plainHistories: fc.Arbitrary<History> = historiesOf(
+  KINDS.filter((kind) => !OF_QUEUES.includes(kind)),
 )
+
+function historiesOf(kinds: readonly CommandKind[]): fc.Arbitrary<History> {
+  const batch = fc.tuple(fc.array(moveOf(kinds), { minLength: 1, maxLength: 6 }), fc.nat(1_500))
+  return fc.array(batch, { minLength: 1, maxLength: 30 })
+}
 
 /** An installation that has been in use for a while, or that is new. */
 export function worldOf(used: boolean): World {

@@ -39,6 +39,7 @@ import {
   leasesOf,
   loadMore,
   requestsFor,
+  usageOf,
   withDueLeases,
 } from './allocation-rows.ts'
 
@@ -136,6 +137,7 @@ export class MemoryTables {
       leases: leasesOf(this, vms.values()),
       requests,
       reservations,
+      usage: [...needs.usageOf].map((userId) => usageOf(this, userId, nowMs)),
       books: booksFor(
         this,
         needs,

@@ -3,11 +3,12 @@
  * rows are loaded, each command is decided and applied in order, and what changed is saved. Everything is synchronous.
  */
 import assert from 'node:assert/strict'
+import { BatchDecisions } from '../../src/domain/batch.ts'
+import { Book } from '../../src/domain/book.ts'
 import {
   type Command,
   type CommandKind,
   type CommandOf,
-  decide,
   needsOf,
   type ReplyOf,
 } from '../../src/domain/command.ts'
@@ -18,7 +19,16 @@ import { isRefusal, type Refusal, type RefusalCode } from '../../src/domain/refu
 import type { User } from '../../src/domain/user.ts'
 import { VM_STATES, type Vm, type VmState } from '../../src/domain/vm.ts'
 import { classKeyOf } from '../../src/domain/vm-class.ts'
-import { type Installation, leaseKey, Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import {
+  type Installation,
+  type LoadedBook,
+  leaseKey,
+  type MoreNeeds,
+  type MoreRows,
+  Needs,
+  WorkingSet,
+} from '../../src/domain/working-set.ts'
+import type { Batch } from '../../src/store/port.ts'
 import { MemoryTables } from './memory-store.ts'
 
 export const NOW_MS = Date.UTC(2026, 0, 1)
@@ -136,6 +146,34 @@ export function tablesOf({
   return tables
 }
 
+/** Decides the commands of a batch and settles it; `load` gives what it turns out to need. Books are built anew for each batch. */
+export function decideAll(
+  set: WorkingSet,
+  commands: readonly Command[],
+  load: (needs: MoreNeeds) => MoreRows,
+): unknown[] {
+  const decisions = new BatchDecisions(set)
+  const answers = commands.map((command) => decisions.decide(command).answer)
+  for (let needs = decisions.settle(); needs !== null; needs = decisions.settle()) {
+    const rows = load(needs)
+    set.addMore(rows)
+    takeBooks(set, rows.books)
+  }
+  return answers.map((answer) => answer())
+}
+
+/** Gives a batch the books that were loaded whole for it. */
+export function takeBooks(set: WorkingSet, books: readonly LoadedBook[]): void {
+  for (const { poolId, whole } of books) {
+    assert.ok(whole, `the book of pool ${poolId} was not loaded`)
+    set.takeBook(poolId, Book.of(whole, set.nowMs))
+  }
+}
+
+function loadedIn(set: WorkingSet): Set<number> {
+  return new Set(set.vmsWhere(() => true).map(({ id }) => id))
+}
+
 type Answer<K extends CommandKind> = ReplyOf<K> | Refusal
 
 export class World {
@@ -155,13 +193,10 @@ export class World {
   batch(...commands: Command[]): unknown[] {
     const needs = new Needs()
     for (const command of commands) needsOf(command, needs)
-    const set = new WorkingSet(this.tables.load(needs, this.nowMs))
-    const answers = commands.map((command) => {
-      const decision = decide(set, command)
-      if (isRefusal(decision)) return decision
-      set.apply(decision.changes)
-      return decision.reply
-    })
+    const rows = this.tables.load(needs, this.nowMs)
+    const set = new WorkingSet(rows)
+    takeBooks(set, rows.books)
+    const answers = decideAll(set, commands, (more) => this.tables.more(more, loadedIn(set), this.nowMs))
     if (set.dirty) this.tables.save(set)
     return answers
   }
@@ -219,4 +254,21 @@ export function counts(tally: Tally): Record<string, number> {
     VM_STATES.map((state) => [`${key} ${state}`, tally[key]?.[state] ?? 0] as const),
   )
   return Object.fromEntries(entries.filter(([, count]) => count !== 0))
+}
+
+/** The same as `decideAll` in a batch of a store. */
+export async function decideAllIn(
+  batch: Batch,
+  set: WorkingSet,
+  commands: readonly Command[],
+): Promise<unknown[]> {
+  takeBooks(set, batch.rows.books)
+  const decisions = new BatchDecisions(set)
+  const answers = commands.map((command) => decisions.decide(command).answer)
+  for (let needs = decisions.settle(); needs !== null; needs = decisions.settle()) {
+    const rows = await batch.more(needs)
+    set.addMore(rows)
+    takeBooks(set, rows.books)
+  }
+  return answers.map((answer) => answer())
 }

@@ -47,6 +47,10 @@ const SQL = {
      ORDER BY until_ms LIMIT $3`,
   ),
   reservations: prepared(`SELECT ${reservation} FROM reservation WHERE id = ANY ($1::text[])`),
+  vms: prepared(`SELECT ${VM_COLUMNS.join(', ')} FROM vm WHERE id = ANY ($1::bigint[])`),
+  runningLeases: prepared(
+    `SELECT ${LEASE_COLUMNS.join(', ')} FROM lease WHERE vm_id = ANY ($1::bigint[]) AND ended_at_ms IS NULL`,
+  ),
   readyOfClass: prepared(
     `SELECT ${VM_COLUMNS.join(', ')} FROM vm WHERE pool_id = $1 AND class = $2 AND state = 'ready' ORDER BY id LIMIT $3`,
   ),
@@ -103,7 +107,8 @@ export function readAllocation(flight: Flight, wanted: WantedRows, clockMs: numb
       : Promise.resolve([])
   const changes: Found =
     wanted.bookVersions.length > 0 ? readChanges(flight, wanted.bookVersions) : Promise.resolve([])
-  return { requests, reservations, changes }
+  const usage = wanted.usageOf.map((userId) => readUsage(flight, userId, clockMs ?? wanted.nowMs))
+  return { requests, reservations, changes, usage }
 }
 
 function readChanges(flight: Flight, versions: WantedRows['bookVersions']): Found {
@@ -127,9 +132,13 @@ export function wantedBooks(
   changes: readonly Tuple[],
 ): Followed[] {
   const versions = new Map(bookVersions)
-  return pools
-    .filter((row) => isBookWanted(row, books))
-    .map((row) => followed(row, versions.get(row.id) ?? 0, changes))
+  return pools.flatMap((row) => {
+    const had = versions.get(row.id) ?? 0
+    const book = followed(row, had, changes)
+    // A server that has a book keeps it as long as that costs little.
+    const isKept = had > 0 && !book.whole
+    return isKept || isBookWanted(row, books) ? [book] : []
+  })
 }
 
 function followed(row: Tables['pool'], had: number, changes: readonly Tuple[]): Followed {
@@ -181,6 +190,11 @@ export async function readMore(client: PoolClient, needs: MoreNeeds, nowMs: numb
       : Promise.resolve<Row[]>([])
   const ready = needs.ready.map((wanted) => flight.tuples(SQL.readyOfClass, [...wanted]))
   const usage = needs.usageOf.map((userId) => readUsage(flight, userId, nowMs))
+  const isNaming = needs.vmIds.length > 0
+  const vms: Found = isNaming ? flight.tuples(SQL.vms, [numbers(needs.vmIds)]) : Promise.resolve([])
+  const leases: Found = isNaming
+    ? flight.tuples(SQL.runningLeases, [numbers(needs.vmIds)])
+    : Promise.resolve([])
   await flight.landed()
 
   const versions = new Map(needs.books)
@@ -191,6 +205,8 @@ export async function readMore(client: PoolClient, needs: MoreNeeds, nowMs: numb
     found: {
       books: complete.books,
       ready: await Promise.all(ready),
+      vms: await vms,
+      leases: await leases,
       users: await users,
       usage: await Promise.all(usage),
     },

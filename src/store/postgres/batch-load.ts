@@ -172,6 +172,7 @@ export async function loadBatch(
         .filter(([vmId]) => vmId !== undefined && vmId !== null),
       requests,
       reservations,
+      usage: await Promise.all(allocation.usage),
       books: books.books,
       ready: await Promise.all(
         ready.flatMap(({ pool, type, vms }) => {

@@ -70,24 +70,33 @@ export class AllocationRows {
     return this.#tuples(this.#sql.readyOfClass, poolId, vmClass, rowsMax)
   }
 
-  /** The books of those of these pools that are contended, or whose book was asked for by name. */
+  /** The books of those of these pools that are contended, whose book was asked for by name, or is current where it is asked from. */
   books(pools: Iterable<Tables['pool']>, wanted: Pick<WantedRows, 'books' | 'bookVersions'>): FoundBook[] {
     const versions = new Map(wanted.bookVersions)
-    return [...pools]
-      .filter((row) => isBookWanted(row, wanted.books))
-      .map((row) => this.#book(row, versions.get(row.id) ?? 0))
+    return [...pools].flatMap((row) => {
+      const version = versions.get(row.id) ?? 0
+      const isCurrent = version > 0 && version === queueOf(row).version
+      return isCurrent || isBookWanted(row, wanted.books) ? [this.#book(row, version)] : []
+    })
+  }
+
+  usage(userIds: readonly number[], nowMs: number): Usage[] {
+    return userIds.map((userId) => this.#usage(userId, nowMs))
   }
 
   more(needs: MoreNeeds, nowMs: number): FoundMore {
     const sql = this.#sql
+    const vms = needs.vmIds.flatMap((id) => this.#tuples(sql.vm, id))
     return {
       books: needs.books.flatMap(([poolId, version]) => {
         const row = sql.pool.get(poolId)
         return row === undefined ? [] : [this.#book(row as unknown as Tables['pool'], version)]
       }),
       ready: needs.ready.map(([poolId, vmClass, rowsMax]) => this.readyOfClass(poolId, vmClass, rowsMax)),
+      vms,
+      leases: this.leasesOf(vms),
       users: needs.userIds.flatMap((id) => (sql.user.get(id) ?? []) as unknown as Tables['user']),
-      usage: needs.usageOf.map((userId) => this.#usage(userId, nowMs)),
+      usage: this.usage(needs.usageOf, nowMs),
     }
   }
 
@@ -115,7 +124,7 @@ export class AllocationRows {
   #book(row: Tables['pool'], version: number): FoundBook {
     const present = queueOf(row).version
     const found = { poolId: row.id, version: present, changes: [] }
-    if (version === present) return { ...found, rows: null }
+    if (version > 0 && version === present) return { ...found, rows: null }
     const sql = this.#sql
     return {
       ...found,
@@ -168,6 +177,7 @@ function prepare(db: DatabaseSync) {
   return {
     pool: db.prepare('SELECT * FROM pool WHERE id = ?'),
     user: db.prepare('SELECT * FROM user WHERE id = ?'),
+    vm: tuples(`SELECT ${VM_COLUMNS.join(', ')} FROM vm WHERE id = ?`),
     lease: tuples(`SELECT ${lease} FROM lease WHERE vm_id = ? AND generation = ? AND ended_at_ms IS NULL`),
     dueLeases: tuples(
       `SELECT vm_id FROM lease WHERE pool_id = ? AND due_at_ms IS NOT NULL AND due_at_ms <= ?

@@ -119,6 +119,7 @@ export class SqliteWriter {
       leases: allocation.leasesOf(vms),
       requests,
       reservations,
+      usage: allocation.usage(wanted.usageOf, wanted.nowMs),
       books: allocation.books(pools.values(), wanted),
       ready,
       census: wanted.census ? this.#census() : null,
