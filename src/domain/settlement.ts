@@ -436,7 +436,7 @@ export class Settlement {
           parked: false,
           leases: refs,
         })
-        events.push(grantedNow(request, refs))
+        events.push(grantedNow(request, refs, nowMs))
       }
     }
     return { vms, leases, requests, events }
@@ -556,8 +556,13 @@ function waitsNow({ id, poolId, userId, untilMs }: Request): NewEvent {
   return { type: 'request.waiting', actorId: userId, poolId, userId, data: { request: id, untilMs } }
 }
 
-function grantedNow({ id, poolId, userId }: Request, leases: Request['leases']): NewEvent {
-  return { type: 'request.granted', actorId: null, poolId, userId, data: { request: id, leases } }
+function grantedNow(
+  { id, poolId, userId, createdAtMs }: Request,
+  leases: Request['leases'],
+  nowMs: number,
+): NewEvent {
+  const data = { request: id, leases, waitedMs: nowMs - createdAtMs }
+  return { type: 'request.granted', actorId: null, poolId, userId, data }
 }
 
 /** Owners of requests that may be granted next: as many of each group as machines that it may use are ready. */

@@ -171,6 +171,35 @@ describe('a request that waits', () => {
   })
 })
 
+describe('the metrics', () => {
+  it('tell how many wait, how long the oldest has, what is reserved, and how long grants took', async () => {
+    const value = async (name: string) => {
+      const text = await (await fetch(`${v1.server.url}/metrics`)).text()
+      const line = text.split('\n').find((one) => one.startsWith(`${name} `))
+      return line === undefined ? null : Number(line.split(' ')[1])
+    }
+    const before = (await value('berth_grant_seconds_count')) ?? 0
+    const { held, requests } = await queued(2)
+    const from = new Date(Date.now() + 86_400_000).toISOString()
+    const booked = await bob('POST', '/reservations', { pool: 'lab', from, duration: 'PT1H' })
+    assert.equal(booked.status, 201)
+    assert.equal(await value('berth_queue_waiting{pool="lab"}'), 2)
+    assert.equal(await value('berth_reservations{pool="lab",state="confirmed"}'), 1)
+    assert.equal(await value('berth_reservations{pool="lab",state="active"}'), 0)
+    await until(async () => ((await value('berth_queue_oldest_seconds{pool="lab"}')) ?? 0) > 0)
+    assert.equal(await value('berth_grant_seconds_count'), before + 1)
+    await bob('DELETE', `/requests/${requests[1].id}`)
+    const granted = bob('GET', `/requests/${requests[0].id}?wait=PT30S`)
+    await giveBack(eve, held.id)
+    assert.equal((await granted).body.state, 'granted')
+    assert.equal(await value('berth_grant_seconds_count'), before + 2)
+    assert.equal(await value('berth_queue_waiting{pool="lab"}'), 0)
+    assert.equal(await value('berth_queue_oldest_seconds{pool="lab"}'), 0)
+    await giveBack(bob, (await granted).body.leases[0])
+    await bob('DELETE', `/reservations/${booked.body.reservations[0].id}`)
+  })
+})
+
 describe('a server that stops', () => {
   it('answers those who wait for a request', async () => {
     const other = await startV1Server()
