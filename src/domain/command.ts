@@ -12,6 +12,7 @@ import { extendLease } from './extend-lease.ts'
 import { forgetWish } from './forget-wish.ts'
 import { forgetAnswers } from './idempotency.ts'
 import { join } from './join.ts'
+import { labelVm } from './label-vm.ts'
 import { lookAtPool } from './look.ts'
 import { deleteVm, maintain } from './maintenance.ts'
 import { changePool, createPool, deletePool } from './pool-policy.ts'
@@ -64,6 +65,7 @@ const RULES = {
   expireReservation,
   forgetWish,
   maintain,
+  labelVm,
   deleteVm,
   claimWork,
   reportWork,
@@ -113,6 +115,7 @@ const DURING_RESET = {
   expireReservation: false,
   forgetWish: false,
   maintain: false,
+  labelVm: false,
   deleteVm: false,
   claimWork: true,
   reportWork: true,

@@ -225,6 +225,16 @@ export const REFUSALS = {
     retryAfterSeconds: 5,
     text: (d: { vmId: number }) => `a worker is busy with machine ${d.vmId}`,
   },
+  vm_named: {
+    status: 409,
+    text: (d: { vmId: number }) =>
+      `machine ${d.vmId} is reserved or waited for by name: its labels stay as long as it is`,
+  },
+  classes_full: {
+    status: 409,
+    text: (d: { classesMax: number }) =>
+      `the pool has machines of ${d.classesMax} combinations of size and labels already`,
+  },
   vm_state_wrong: {
     status: 409,
     text: (d: { vmId: number; state: string; allowed: string }) =>

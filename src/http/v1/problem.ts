@@ -59,6 +59,8 @@ const FIELDS: Readonly<Record<string, string>> = {
   vm_leased: 'id',
   vm_busy: 'id',
   vm_state_wrong: 'id',
+  vm_named: 'id',
+  classes_full: 'labels',
   lease_unknown: 'id',
   lease_over: 'id',
   generation_stale: 'if-match',
