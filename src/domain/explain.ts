@@ -95,7 +95,7 @@ export function explain(
       book.classesOf(row.group).map(({ key, ready, timeline }) => ({
         classKey: key,
         ready,
-        freeAtMs: timeline.nextRise(nowMs),
+        freeAtMs: timeline.nextRise(nowMs + 1),
       })),
     ),
     count: row.group.count,
