@@ -11,6 +11,7 @@ import type { NewEvent } from './event.ts'
 import { heal } from './healing.ts'
 import { type Lease, plainLease, planned } from './lease.ts'
 import { move } from './lifecycle.ts'
+import { ENDLESS, newRequest } from './new-request.ts'
 import { countFree, isContended, marginMs, type Pool } from './pool.ts'
 import {
   headroomOf,
@@ -21,7 +22,7 @@ import {
   waitingRefusal,
 } from './quota-use.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
-import { ENDLESS, newRequest, type Request } from './request.ts'
+import type { Request } from './request.ts'
 import type { Reservation } from './reservation.ts'
 import { type Started, startReservations } from './reservation-start.ts'
 import { type Grant, type Join, type Settled, settle } from './settle.ts'
