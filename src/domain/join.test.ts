@@ -2,7 +2,7 @@
 import { describe, it } from 'node:test'
 import { actor, assertRefused, vmsOf, World } from '../../test/support/world.ts'
 import type { Join } from './join.ts'
-import { ENDLESS } from './request.ts'
+import { ENDLESS } from './new-request.ts'
 import type { Kind } from './wish.ts'
 
 const ANY: Kind = { type: null, labels: {}, vmId: null, count: 1 }

@@ -101,6 +101,21 @@ describe('POST /leases', () => {
     for (const one of [first, second, third, labelled]) await release(bob, one)
   })
 
+  it('takes machines with labels, once an admin has said which have them', async () => {
+    const free = (await ada('GET', '/machines?pool=lab&state=ready')).body.items
+    const at = `/machines/${free[1].id}`
+    assertProblem(await bob('PATCH', at, { labels: { os: 'debian' } }), 403, 'not_allowed')
+    assert.deepEqual((await ada('PATCH', at, { labels: { os: 'debian' } })).body.labels, { os: 'debian' })
+    const made = await lease(bob, { pool: 'lab', selector: { os: 'debian' } })
+    assert.deepEqual([made.machine.id, made.machine.labels], [free[1].id, { os: 'debian' }])
+    assertProblem(await eve('POST', '/leases', { pool: 'lab', selector: { os: 'debian' } }), 409, 'none_free')
+    // Its lease goes on.
+    assert.deepEqual((await ada('PATCH', at, { labels: {} })).body.labels, {})
+    assert.equal((await bob('GET', `/leases/${made.id}`)).body.ended_at, null)
+    await release(bob, made)
+    assertProblem(await ada('PATCH', '/machines/9999', { labels: {} }), 404, 'vm_unknown')
+  })
+
   it('has one effect under one key, whichever pool it was', async () => {
     const headers = { 'idempotency-key': 'once' }
     const body = { pools: ['empty', 'lab'], duration: 'PT1H' }

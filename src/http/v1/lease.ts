@@ -39,7 +39,7 @@ import { poolFields, poolsOf, wishFields, wishOf } from './wish.ts'
 
 const LEASE_ID_PATTERN = '^[1-9]\\d{0,15}-[1-9]\\d{0,15}$'
 
-export const leaseName = Type.String({
+const leaseName = Type.String({
   pattern: LEASE_ID_PATTERN,
   description: 'machine and generation',
   examples: ['41-3'],
@@ -72,12 +72,12 @@ const properties = {
   shared_with: Type.Array(id, { description: 'users who see the machine and may send heartbeats, by id' }),
 }
 
-export const LEASE = named('Lease', strict(properties))
+const LEASE = named('Lease', strict(properties))
 
 const FIELDS = Object.keys(properties)
 
 /** A lease; `vm` null: its machine is gone. */
-export function shownLease(lease: Lease, vm: Vm | null, pool: string): Static<typeof LEASE> {
+function shownLease(lease: Lease, vm: Vm | null, pool: string): Static<typeof LEASE> {
   const { softGraceSeconds, heartbeatSeconds, endedAtMs } = lease
   const runs = endedAtMs === null
   return {
