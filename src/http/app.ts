@@ -122,9 +122,7 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
   })
 
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, text, done) => {
-    // Many clients name a type for every call, also for those that need no body.
-    if (text === '' && request.method === 'DELETE' && isV1(request.url)) return done(null, undefined)
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, text, done) => {
     try {
       done(null, JSON.parse(text as string))
     } catch (error) {
