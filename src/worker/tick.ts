@@ -41,6 +41,8 @@ export function tickSweep(settings: DueSettings): Sweep {
 async function tick(settings: DueSettings, { pool: { id: poolId } }: PoolReading): Promise<boolean> {
   const { submit, reads, schedule, machinesMax } = settings
   const answer = await submit({ kind: 'tickPool', poolId, rowsMax: machinesMax })
+  // A reset that has begun ends everything anyway.
+  if (isRefusal(answer) && answer.code === 'resetting') return false
   if (isRefusal(answer)) throw new Error(answer.message)
   for (const state of ['confirmed', 'active'] as const)
     for (const reservation of await reads.reservations({ poolId, state, toMs: schedule.now() }, ALL))
@@ -56,7 +58,7 @@ async function expire(submit: Submit, reads: Reads, { id, poolId, userId }: Rese
     id,
     vmIds: await machinesOf(reads, id, poolId, userId),
   })
-  if (isRefusal(answer)) throw new Error(answer.message)
+  if (isRefusal(answer) && answer.code !== 'resetting') throw new Error(answer.message)
 }
 
 /** The machines that a reservation's holder has by it. */
