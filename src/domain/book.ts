@@ -142,8 +142,10 @@ export class Book {
     if (!isSameQuota(pool.quota, this.#pool.quota))
       for (const userId of this.queue.flows.keys()) this.touch(userId)
     const regrid = pool.gridSeconds !== this.#pool.gridSeconds
+    const margins = [...this.#classes.keys()].map((key) => [key, this.marginMsOf(key)] as const)
     this.#pool = pool
     if (regrid) this.#layAnew(nowMs)
+    else if (margins.some(([key, ms]) => this.marginMsOf(key) !== ms)) this.#layMargins(nowMs)
     this.#count(change.tally, nowMs)
     for (const vm of change.vms) this.putVm(vm, nowMs)
     for (const id of change.gone) this.#dropVm(id)
@@ -345,6 +347,25 @@ export class Book {
     })
     for (const interval of booked) this.#layInterval(interval, -1, nowMs)
     this.#booked.set(id, booked)
+  }
+
+  /**
+   * Cleaning is expected to take longer, or less long, than before: so does what is booked, as in a book that is built now. Else
+   * two servers would not agree on what is free.
+   */
+  #layMargins(nowMs: number): void {
+    this.#changes++
+    for (const [id, booked] of this.#booked) {
+      const { toMs } = this.#reservations.get(id) as Reservation
+      if (booked.every((interval) => interval.toMs === toMs + this.marginMsOf(interval.classKey))) continue
+      const laid = booked.map((interval) => ({
+        ...interval,
+        toMs: toMs + this.marginMsOf(interval.classKey),
+      }))
+      for (const interval of booked) this.#layInterval(interval, 1, nowMs)
+      for (const interval of laid) this.#layInterval(interval, -1, nowMs)
+      this.#booked.set(id, laid)
+    }
   }
 
   #putRequests(requests: readonly Request[]): void {

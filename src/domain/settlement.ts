@@ -77,6 +77,11 @@ export class Settlement {
 
   /** Goes as far as it can with what is loaded. Returns what it needs to go on; null: everything is settled. */
   step(): MoreNeeds | null {
+    if (this.#set.installation.state === 'resetting' || this.#set.wiped) {
+      this.#refuseAll()
+      return null
+    }
+    this.#refuseLeavers()
     for (;;) {
       const needs = new More()
       this.#askSoftLeases(needs)
@@ -87,6 +92,22 @@ export class Settlement {
       if (needs.any) return needs.list()
       if (this.#decided.length === 0) return null
     }
+  }
+
+  /** A reset has begun, maybe in this batch: nobody is given anything any more. */
+  #refuseAll(): void {
+    for (const joiner of this.#joiners.splice(0)) this.#outcomes.set(joiner, refusal('resetting'))
+    this.#set.notices.length = 0
+  }
+
+  /** Who is deleted in the same batch is not there any more to be given anything. */
+  #refuseLeavers(): void {
+    this.#joiners = this.#joiners.filter((joiner) => {
+      const { id } = joiner.user
+      const isThere = this.#set.user(id)?.state === 'active'
+      if (!isThere) this.#outcomes.set(joiner, refusal('caller_unknown', { userId: id }))
+      return isThere
+    })
   }
 
   /** Tells the holders of soft leases that end for a reservation of this batch. */

@@ -42,6 +42,8 @@ export function tickSweep(settings: DueSettings): Sweep {
 async function tick(settings: DueSettings, { pool: { id: poolId } }: PoolReading): Promise<boolean> {
   const { submit, reads, schedule, machinesMax } = settings
   const answer = await submit({ kind: 'tickPool', poolId, rowsMax: machinesMax })
+  // A reset that has begun ends everything anyway.
+  if (isRefusal(answer) && answer.code === 'resetting') return false
   if (isRefusal(answer)) throw new Error(answer.message)
   for (const state of ['confirmed', 'active'] as const)
     for (const reservation of await reads.reservations({ poolId, state, toMs: schedule.now() }, ALL))
@@ -54,5 +56,5 @@ const ALL = { after: '', rowsMax: 1_000 } as const
 async function expire(submit: Submit, reads: Reads, reservation: Reservation): Promise<void> {
   const vmIds = (await leasesOf(reads, reservation)).map(({ vmId }) => vmId)
   const answer = await submit({ kind: 'expireReservation', id: reservation.id, vmIds })
-  if (isRefusal(answer)) throw new Error(answer.message)
+  if (isRefusal(answer) && answer.code !== 'resetting') throw new Error(answer.message)
 }

@@ -7,7 +7,15 @@
  * done, a commit is done and the answer is lost, or is done much later, or never.
  */
 import type { Vm } from '../../src/domain/vm.ts'
-import type { LoadedRows, MoreNeeds, MoreRows, Needs, WorkingSet } from '../../src/domain/working-set.ts'
+import type {
+  LoadedBook,
+  LoadedRows,
+  MoreNeeds,
+  MoreRows,
+  Needs,
+  WorkingSet,
+} from '../../src/domain/working-set.ts'
+import { changedBooks } from '../../src/store/batch-rows.ts'
 import {
   type Batch,
   type Committed,
@@ -22,6 +30,9 @@ import { delayMs, type FaultPlan } from './faults.ts'
 import type { Promises } from './promises.ts'
 import { type LockMode, type Row, RowLocks } from './row-locks.ts'
 import { type Owner, owner, type Scheduler } from './scheduler.ts'
+
+/** Versions of a pool whose changes are kept: few, so that servers have to read books whole as well. */
+const CHANGES_KEPT = 3
 
 /** What may become of a commit that does not simply succeed. */
 const FAILED_COMMITS = [
@@ -60,6 +71,8 @@ export class ModelDatabase {
   readonly #listeners = new Map<Owner, (news: News) => void>()
   readonly #lastMsOfServer = new Map<Owner, number>()
   readonly #lastMsOfPool = new Map<number, number>()
+  /** By pool: what the last batches changed of its book, as texts. */
+  readonly #bookChanges = new Map<number, { readonly version: number; readonly change: string }[]>()
 
   constructor(scheduler: Scheduler, faults: FaultPlan, promises: Promises) {
     this.#scheduler = scheduler
@@ -146,7 +159,9 @@ export class ModelDatabase {
       await this.#lock(transaction, `user ${id}`, mode)
     await this.#scheduler.park(transaction.owner, 'load')
     transaction.loadedAtMs = this.#scheduler.nowMs
-    const rows = this.tables.load(needs, this.#timeFor(transaction))
+    const loaded = this.tables.load(needs, this.#timeFor(transaction))
+    const held = loaded.pools.map(({ pool }) => pool.id)
+    const rows = { ...loaded, books: this.#followed(held, loaded.books, needs.bookVersions) }
     const stranger = [...rows.vms, ...rows.requests, ...rows.reservations].find(
       ({ poolId }) => !transaction.poolIds.has(poolId),
     )
@@ -168,11 +183,30 @@ export class ModelDatabase {
           await this.#lock(transaction, `user ${id}`, 'shared')
       const rows = this.tables.more(needs, had, nowMs)
       for (const { id } of rows.vms) had.add(id)
-      return rows
+      const poolIds = needs.books.map(([poolId]) => poolId)
+      return { ...rows, books: this.#followed(poolIds, rows.books, new Map(needs.books)) }
     } catch (error) {
       this.#end(transaction)
       throw error
     }
+  }
+
+  /** Books of these pools: what batches changed since the server's version where that is kept, else as they were loaded. */
+  #followed(
+    poolIds: readonly number[],
+    loaded: readonly LoadedBook[],
+    versions: ReadonlyMap<number, number>,
+  ): LoadedBook[] {
+    return poolIds.flatMap((poolId) => {
+      const version = this.tables.pools.get(poolId)?.pool.queue.version ?? 0
+      const had = versions.get(poolId) ?? 0
+      const since = (this.#bookChanges.get(poolId) ?? []).filter((step) => step.version > had)
+      if (had === 0 || had >= version || since.length !== version - had)
+        return loaded.filter((book) => book.poolId === poolId)
+      this.#promises.reached('a book follows another server’s batch')
+      const changes = since.map(({ version, change }) => ({ version, change: JSON.parse(change) as never }))
+      return [{ poolId, version, changes, whole: null }]
+    })
   }
 
   /** The pools that the batch is about, as they are now, by ascending id. */
@@ -255,16 +289,21 @@ export class ModelDatabase {
   #apply(transaction: Transaction, set: WorkingSet): number {
     this.#checkHeld(transaction, set)
     this.#checkEmails(set)
-    const { vms, users, pools } = this.tables
-    const before = { vms, users, pools }
+    this.#checkKeys(set)
+    const { vms, users, pools, reservations } = this.tables
+    const before = { vms, users, pools, reservations }
     const lastEventId = this.tables.save(set)
-    if (set.wiped) this.#lastMsOfPool.clear()
+    if (set.wiped) for (const map of [this.#lastMsOfPool, this.#bookChanges]) map.clear()
+    for (const { poolId, version, change } of changedBooks(set)) {
+      const kept = this.#bookChanges.get(poolId)?.slice(1 - CHANGES_KEPT) ?? []
+      this.#bookChanges.set(poolId, [...kept, { version, change }])
+    }
     for (const id of set.countedPools) this.#lastMsOfPool.set(id, set.nowMs)
     this.#promises.committed(transaction.owner.name, set, before, transaction.loadedAtMs)
     return lastEventId
   }
 
-  /** The one rule between rows that no lock guards: the database has an index for it. */
+  /** Rules between rows that no lock guards: the database has an index for each. */
   #checkEmails(set: WorkingSet): void {
     if (set.wiped) return
     const others = this.tables.activeUsers().filter(({ id }) => !set.changedUsers.has(id))
@@ -272,6 +311,12 @@ export class ModelDatabase {
     for (const { state, email } of set.changedUsers.values())
       if (state === 'active' && taken.has(email))
         throw new StoreConflict(`the e-mail ${email} was taken meanwhile`)
+  }
+
+  #checkKeys(set: WorkingSet): void {
+    for (const key of set.newAnswers.keys())
+      if (!set.wiped && this.tables.answers.has(key) && !set.goneAnswers.has(key))
+        throw new StoreConflict(`the key ${key} was answered meanwhile`)
   }
 
   #checkHeld(transaction: Transaction, set: WorkingSet): void {

@@ -16,6 +16,10 @@ const HERE = [
   'claimed-too-early',
   'delete-user-shared',
   'checkout-without-pool',
+  'ended-when-warned',
+  'answer-not-kept',
+  'book-not-followed',
+  'nobody-wakes-the-queue',
 ]
 
 describe('a deliberate mistake', () => {

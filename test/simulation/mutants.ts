@@ -35,8 +35,8 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     edits: [
       {
         file: 'src/domain/checkout.ts',
-        from: "vm.state !== 'ready' || free === 0 ||",
-        to: "(vm.state !== 'ready' && vm.state !== 'leased') ||",
+        from: "if (named.state !== 'ready' || (",
+        to: "if ((named.state !== 'ready' && named.state !== 'leased') || (",
       },
       {
         file: 'src/domain/lifecycle.ts',
@@ -280,5 +280,146 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     breaks: ['none-free'],
     faults: [],
     seedsMax: 10_000,
+  },
+  'lease-of-any-generation': {
+    what: 'a call on an old lease counts for the present one',
+    edits: [
+      {
+        file: 'src/domain/lease-call.ts',
+        from: 'lease === undefined || lease.generation !== generation',
+        to: 'lease === undefined',
+      },
+    ],
+    breaks: ['stale-call'],
+    seedsMax: 300,
+  },
+  'heartbeat-never-missed': {
+    what: 'a lease without heartbeats goes on',
+    edits: [{ file: 'src/domain/tick.ts', from: 'isDue(lease.beatByMs)', to: 'lease.vmId < 0' }],
+    breaks: ['converges'],
+    seedsMax: 300,
+  },
+  'ended-when-warned': {
+    what: 'a lease ends when its holder should be warned',
+    edits: [
+      { file: 'src/domain/tick.ts', from: 'if (isDue(lease.endsAtMs))', to: 'if (lease.endsAtMs !== null)' },
+    ],
+    breaks: ['lease-end'],
+    seedsMax: 300,
+  },
+  'waits-for-ever': {
+    what: 'a request does not expire',
+    edits: [{ file: 'src/domain/tick.ts', from: 'isDue(request.untilMs)', to: "request.id === ''" }],
+    breaks: ['converges'],
+    seedsMax: 600,
+  },
+  'answer-not-kept': {
+    what: 'an answer is not saved with its effect',
+    edits: [
+      {
+        file: 'src/service/lane.ts',
+        from: '        set.apply({ answers: [answerOf(command, keyed, said, set.nowMs)], events: [] })\n',
+        to: '        answerOf(command, keyed, said, set.nowMs)\n',
+      },
+    ],
+    breaks: ['same-key', 'one-effect'],
+    seedsMax: 300,
+  },
+  'same-key-in-one-batch': {
+    what: 'a call comes twice in one batch, and both join',
+    edits: [{ file: 'src/service/lane.ts', from: 'if (keysWaiting.has(key)) return null', to: '' }],
+    breaks: ['same-key', 'no-bug'],
+    seedsMax: 3_000,
+  },
+  'book-not-followed': {
+    what: 'a server does not apply what other servers changed of a book',
+    edits: [{ file: 'src/service/books.ts', from: '        entry.book.apply(step.change, nowMs)\n', to: '' }],
+    breaks: ['book', 'counted', 'no-bug'],
+    seedsMax: 300,
+  },
+  'failed-batch-keeps-its-book': {
+    what: 'a batch that was not saved leaves its book as it made it',
+    edits: [
+      {
+        file: 'src/service/books.ts',
+        from: '        () => this.#drop(pool.id, entry),\n',
+        to: '        () => {},\n',
+      },
+    ],
+    breaks: ['book', 'counted', 'no-bug'],
+    faults: ['commitFails'],
+    seedsMax: 3_000,
+  },
+  'booked-and-granted': {
+    what: 'a reservation keeps no machines',
+    edits: [
+      {
+        file: 'src/domain/book.ts',
+        from: '    for (const interval of booked) this.#layInterval(interval, -1, nowMs)\n',
+        to: '',
+      },
+    ],
+    breaks: ['kept', 'book'],
+    seedsMax: 1_000,
+  },
+  'risk-not-told': {
+    what: 'nobody is told that their reservation is at risk',
+    edits: [
+      {
+        file: 'src/domain/settlement.ts',
+        from: "      ...atRisk.map((reservation) => riskEvent('reservation.at_risk', reservation)),\n",
+        to: '',
+      },
+    ],
+    breaks: ['kept'],
+    seedsMax: 3_000,
+  },
+  'margins-of-old': {
+    what: 'a book goes on with the cleaning times that it was built with',
+    edits: [
+      {
+        file: 'src/domain/book.ts',
+        from: '    else if (margins.some(([key, ms]) => this.marginMsOf(key) !== ms)) this.#layMargins(nowMs)\n',
+        to: '    void margins\n',
+      },
+    ],
+    breaks: ['book'],
+    seedsMax: 600,
+  },
+  'queue-not-counted': {
+    what: 'a pool does not count its reservations',
+    edits: [{ file: 'src/domain/working-set.ts', from: '{ waiting, booked })', to: '{ waiting })' }],
+    breaks: ['counted'],
+    seedsMax: 300,
+  },
+  'granted-in-a-reset': {
+    what: 'machines are granted after a reset has begun',
+    edits: [
+      {
+        file: 'src/domain/settlement.ts',
+        from: "this.#set.installation.state === 'resetting' || this.#set.wiped",
+        to: 'this.#set.nowMs < 0',
+      },
+    ],
+    breaks: ['right', 'no-bug', 'one-holder', 'lifecycle'],
+    seedsMax: 3_000,
+  },
+  'granted-to-a-leaver': {
+    what: 'somebody who is deleted in the same batch still gets what they asked for',
+    edits: [{ file: 'src/domain/settlement.ts', from: '    this.#refuseLeavers()\n', to: '' }],
+    breaks: ['right'],
+    seedsMax: 3_000,
+  },
+  'nobody-wakes-the-queue': {
+    what: 'a batch that brings machines back does not settle the pool',
+    edits: [
+      {
+        file: 'src/domain/settlement.ts',
+        from: 'const poolIds = new Set([...this.#set.bookedPools, ...joiners.keys()])',
+        to: 'const poolIds = new Set(joiners.keys())',
+      },
+    ],
+    breaks: ['converges', 'kept'],
+    seedsMax: 300,
   },
 }

@@ -3,14 +3,20 @@
  * events alone: who is there, which machine is in which state and in whose hands. The rows have to say the same, and what
  * each caller was told has to be in them. The first promise that breaks ends the run.
  */
-import type { Command, CommandKind } from '../../src/domain/command.ts'
+import { Book } from '../../src/domain/book.ts'
+import { actorOf, type Command, type CommandKind } from '../../src/domain/command.ts'
+import type { Joined } from '../../src/domain/decision.ts'
 import type { EventType, NewEvent } from '../../src/domain/event.ts'
-import { countByType, countExisting, countFree, countIn } from '../../src/domain/pool.ts'
+import { countByType, countExisting, countFree, countIn, isContended } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
+import { reservationDueAtMs } from '../../src/domain/reservation.ts'
 import { VM_STATES, type Vm, type VmState } from '../../src/domain/vm.ts'
 import { VM_TYPE_NAMES } from '../../src/domain/vm-type.ts'
+import { place } from '../../src/domain/wish.ts'
 import type { WorkResult, WorkState } from '../../src/domain/work.ts'
-import type { WorkingSet } from '../../src/domain/working-set.ts'
+import { leaseKey, type WorkingSet } from '../../src/domain/working-set.ts'
+import { wholeBook } from '../support/allocation-rows.ts'
+import { bookTexts } from '../support/book-texts.ts'
 import type { MemoryTables } from '../support/memory-store.ts'
 
 export const PROMISES = {
@@ -19,7 +25,13 @@ export const PROMISES = {
   answered: 'what was answered with success had been committed, and says the same',
   'one-effect': 'each call that was handed in has one effect at most',
   refused: 'a call that was refused changes nothing, before and after',
-  'stale-call': 'a check-in that means another lease changes nothing',
+  'stale-call': 'a call that means another lease changes nothing',
+  'same-key': 'calls with the same key have one effect, and the same answer',
+  'lease-end':
+    'a lease ends by itself only when its time is over, no heartbeat came or nobody used the reservation',
+  kept: 'a reservation whose holder was told nothing begins complete, as far as machines are not late',
+  book: 'what a server has in memory of a pool is what its rows say',
+  counted: 'a pool says how many requests wait and how many reservations stand',
   right: 'nobody acts without being there, with an old password, or beyond their role',
   lifecycle: 'machines change as the life of a machine says, and rows and events tell the same',
   tally: 'the tallies of a pool equal a recount',
@@ -34,7 +46,7 @@ export const PROMISES = {
   'held-rows': 'a batch changes only rows that it holds alone',
   deadlock: 'batches never wait for each other in a circle',
   converges:
-    'when faults stop and time passes, pools reach their size, nothing is stuck, every call is answered',
+    'when faults stop and time passes, pools reach their size, nothing is stuck, nobody starves, every call is answered',
   stores: 'the real store and the model hold the same rows',
   pace: 'no worker asks for work again and again without a pause when there is none',
   'no-bug': 'nothing throws that is not a fault of the store',
@@ -50,10 +62,17 @@ export interface Breach {
   readonly text: string
 }
 
+export interface CallKey {
+  readonly key: string
+  readonly fingerprint: string
+}
+
 /** One call that was handed in at a server. A call that came twice is two of them. */
 export interface Call {
   readonly requestId: string
   readonly command: Command
+  /** The key that it came with, and what it asked for as that key counts it; null: none. */
+  readonly key: CallKey | null
   /** How much had been committed then. */
   readonly atCommit: number
   readonly atWipe: number
@@ -93,7 +112,44 @@ const FACTS: Partial<Record<CommandKind, readonly EventType[]>> = {
   maintain: ['vm.returned', 'vm.cordoned', 'vm.uncordoned', 'vm.retried'],
   deleteVm: ['vm.removed'],
   beginReset: ['installation.reset_begun', 'installation.reset'],
+  join: ['vm.checked_out', 'request.waiting'],
+  cancelRequest: ['request.cancelled'],
+  extendLease: ['lease.extended'],
+  releaseLease: ['vm.checked_in'],
+  transferLease: ['vm.checked_in', 'vm.checked_out'],
+  shareLease: ['lease.shared'],
+  reserve: ['reservation.confirmed'],
+  cancelReservation: ['reservation.cancelled', 'reservation.ended', 'vm.checked_in'],
 }
+
+/** Kinds of calls that leave several facts of one commit. */
+const OF_MANY_FACTS: ReadonlySet<CommandKind> = new Set([
+  'join',
+  'transferLease',
+  'reserve',
+  'cancelReservation',
+] as const)
+
+/** Kinds of calls that may be accepted and leave no fact: things were so already, or it is none that is told. */
+const OF_NO_FACT: ReadonlySet<CommandKind> = new Set([
+  'sizePool',
+  'changeUser',
+  'cancelRequest',
+  'extendLease',
+  'transferLease',
+  'beatLease',
+  'claimReservation',
+] as const)
+
+/** What those do whom it concerns, and admins. */
+const CONCERNED_DO: ReadonlySet<EventType> = new Set<EventType>([
+  'vm.checked_in',
+  'lease.extended',
+  'lease.shared',
+  'request.cancelled',
+  'reservation.cancelled',
+  'reservation.ended',
+])
 
 /** What only admins do. */
 const ADMINS_DO: ReadonlySet<EventType> = new Set<EventType>([
@@ -159,10 +215,17 @@ export class Promises {
   #resetAt = 0
 
   readonly #calls = new Map<string, Call>()
-  /** The event that each call left. */
-  readonly #effects = new Map<string, NewEvent>()
+  /** The first event that each call left, and the commit. */
+  readonly #effects = new Map<string, { readonly event: NewEvent; readonly atCommit: number }>()
+  /** By user and key: the call that had the effect, and what was answered. */
+  readonly #effectOfKey = new Map<string, string>()
+  readonly #answerOfKey = new Map<string, { readonly text: string; readonly wipes: number }>()
   /** How often workers of each server asked for work in vain, one time after the other. */
   readonly #vain = new WeakMap<object, { readonly atMs: number; readonly commits: number; times: number }>()
+  /** Reservations whose holders were told that they are at risk. */
+  readonly #toldAtRisk = new Set<unknown>()
+  /** Users who are changed by this commit, with the versions of their credentials before it. */
+  readonly #changedNow = new Map<number, number>()
   /** Machines that the events of the last commit tell of. */
   readonly #touched = new Set<number>()
   /** Event ids in the order of their commits, and where the last wipe stands among them. */
@@ -200,14 +263,15 @@ export class Promises {
 
   // ---- calls
 
-  handedIn(requestId: string, command: Command): Call {
-    const call: Call = { requestId, command, atCommit: this.commits, atWipe: this.wipes, answer: 'open' }
+  handedIn(requestId: string, command: Command, key: CallKey | null = null): Call {
+    const { commits: atCommit, wipes: atWipe } = this
+    const call: Call = { requestId, command, key, atCommit, atWipe, answer: 'open' }
     this.#calls.set(requestId, call)
     return call
   }
 
   answered(call: Call, reply: unknown): void {
-    const effect = this.#effects.get(call.requestId)
+    const effect = this.#effects.get(call.requestId)?.event
     if (isRefusal(reply)) {
       if (reply.code === 'outcome_unknown') {
         call.answer = 'unknown'
@@ -226,9 +290,8 @@ export class Promises {
     call.answer = 'accepted'
     this.reached(`accepted: ${call.command.kind}`)
     if (effect === undefined) {
-      const mayLeaveNone = call.command.kind === 'sizePool' || call.command.kind === 'changeUser'
       // What a wipe that came right after it took away.
-      if (mayLeaveNone || this.wipes > call.atWipe) return
+      if (OF_NO_FACT.has(call.command.kind) || this.wipes > call.atWipe) return
       this.broken(
         'answered',
         `${call.requestId} (${call.command.kind}) was answered with success, and nothing was committed for it`,
@@ -247,11 +310,48 @@ export class Promises {
           `${call.requestId} was given machine ${vm.id} at generation ${vm.generation} for user ${vm.holderId}; committed: ${JSON.stringify(effect)}`,
         )
     }
+    if (call.command.kind === 'join') this.#checkJoined(call, effect, reply as Joined)
     if (call.command.kind === 'createUser') {
       const { user } = reply as { user: { id: number } }
       if (effect.userId !== user.id)
         this.broken('answered', `${call.requestId} made user ${effect.userId}, not ${user.id}`)
     }
+  }
+
+  #checkJoined({ requestId, command }: Call, effect: NewEvent, { leases, waiting }: Joined): void {
+    const [first] = leases ?? []
+    const isSame =
+      first === undefined
+        ? effect.type === 'request.waiting' && effect.data?.request === waiting?.id
+        : effect.type === 'vm.checked_out' &&
+          effect.vmId === first.vm.id &&
+          effect.data?.generation === first.lease.generation &&
+          first.lease.userId === actorOf(command)?.userId
+    if (!isSame)
+      this.broken(
+        'answered',
+        `${requestId} was told ${first === undefined ? `that ${waiting?.id} waits` : `of machine ${first.vm.id} at generation ${first.lease.generation}`}; committed: ${JSON.stringify(effect)}`,
+      )
+  }
+
+  /** A call under a key was answered with success: as before, if it was answered before. */
+  answeredKeyed(call: Call, reply: unknown, answer: { readonly body: unknown; readonly replayed: boolean }) {
+    const { requestId } = call
+    const key = keyOf(call)
+    if (answer.replayed) {
+      call.answer = 'accepted'
+      this.reached('an answer is given again')
+      const hasEffect = this.#effectOfKey.has(key) || OF_NO_FACT.has(call.command.kind)
+      if (this.#effects.has(requestId))
+        this.broken('same-key', `${requestId} was given an earlier answer, and had an effect of its own`)
+      if (!hasEffect && this.wipes === call.atWipe)
+        this.broken('same-key', `${requestId} was given an earlier answer, and nothing had been committed`)
+    } else this.answered(call, reply)
+    const text = JSON.stringify(answer.body)
+    const earlier = this.#answerOfKey.get(key)
+    if (earlier?.wipes === this.wipes && earlier.text !== text)
+      this.broken('same-key', `${requestId} was answered ${text}, and the same call ${earlier.text} before`)
+    if (this.wipes === call.atWipe) this.#answerOfKey.set(key, { text, wipes: this.wipes })
   }
 
   /** The answer never came, or it was an exception. */
@@ -323,17 +423,15 @@ export class Promises {
    * A batch was committed: the tables are as after it, `before` holds the rows as before. `loadedAtMs` is the true time at
    * which it was given its own.
    */
-  committed(
-    server: string,
-    set: WorkingSet,
-    before: Pick<MemoryTables, 'vms' | 'users' | 'pools'>,
-    loadedAtMs: number,
-  ): void {
+  committed(server: string, set: WorkingSet, before: Before, loadedAtMs: number): void {
     this.commits++
     this.note(() => `${server} commits #${this.commits}: ${describe(set, before)}`)
     const takes = new Map<number, number>()
     this.#touched.clear()
+    this.#changedNow.clear()
     for (const event of set.events) this.#event(event, takes)
+    this.#checkEnds(set)
+    this.#checkStarts(set, before)
     this.#checkEventIds(set.events.length)
     if (this.#resetting)
       for (const vm of set.changedVms.values())
@@ -357,6 +455,75 @@ export class Promises {
     this.#checkPools(set, takes, before)
     this.#noteEmpty()
     this.#checkEmails(set)
+    this.#checkBooks(server, set)
+  }
+
+  /** Leases that Berth itself ended. */
+  #checkEnds(set: WorkingSet): void {
+    for (const { vmId, type, actorId, data } of set.events) {
+      if (type !== 'vm.checked_in' || actorId !== null || vmId === undefined) continue
+      const lease = set.changedLeases.get(leaseKey({ vmId, generation: Number(data?.generation) }))
+      const by = data?.by
+      const reservation = this.tables.reservations.get(lease?.reservationId ?? '')
+      const { nowMs } = set
+      const isOver = (ms: number | null | undefined) => ms != null && ms <= nowMs
+      const mayEnd =
+        by === 'expired'
+          ? isOver(lease?.endsAtMs) || isOver(reservation?.toMs)
+          : by === 'heartbeat_missed'
+            ? isOver(lease?.beatByMs)
+            : by === 'no_show'
+              ? reservation?.state === 'no_show' && !reservation.claimed
+              : by === 'user_deleted'
+      if (!mayEnd)
+        this.broken(
+          'lease-end',
+          `the lease of machine ${vmId} ended (${by}) at ${nowMs}, its row says ${JSON.stringify(lease)}`,
+        )
+      if (by !== undefined) this.reached(`a lease ends: ${by}`)
+    }
+  }
+
+  /** Reservations that begin: what is missing was told before, or is late. */
+  #checkStarts(set: WorkingSet, before: Before): void {
+    const told = this.#toldAtRisk
+    for (const { type, poolId, data } of set.events) {
+      if (type === 'reservation.at_risk') told.add(data?.reservation)
+      if (type === 'reservation.safe') told.delete(data?.reservation)
+      if (type !== 'reservation.started') continue
+      const missing = Number(data?.missing)
+      const row = before.reservations.get(String(data?.reservation))
+      if (missing > 0) this.reached('a reservation begins short')
+      if (missing === 0 || told.has(data?.reservation)) continue
+      const late = [...before.vms.values()].filter(
+        (vm) =>
+          vm.poolId === poolId && vm.state !== 'ready' && vm.freeAtMs !== null && vm.freeAtMs <= set.nowMs,
+      )
+      if (missing > late.length)
+        this.broken(
+          'kept',
+          `reservation ${row?.id} began without ${missing} of its machines, its holder was told nothing, and ${late.length} machines are late`,
+        )
+    }
+  }
+
+  /** What the server has in memory of pools, against what it would read. */
+  #checkBooks(server: string, set: WorkingSet): void {
+    for (const poolId of set.bookedPools) {
+      const row = this.tables.pools.get(poolId)
+      const book = set.book(poolId)
+      if (row === undefined || book === undefined) continue
+      const [kept, read] = [book, Book.of(wholeBook(this.tables, row), set.nowMs)].map((one) =>
+        bookTexts(one, set.nowMs),
+      )
+      this.reached('a book is compared')
+      for (const [what, text] of Object.entries(kept ?? {}))
+        if (text !== read?.[what])
+          this.broken(
+            'book',
+            `${server} has ${what} of pool ${poolId} as ${text}; its rows say ${read?.[what]}`,
+          )
+    }
   }
 
   #event(event: NewEvent, takes: Map<number, number>): void {
@@ -370,6 +537,7 @@ export class Promises {
       this.#users.set(event.userId, { role, email, version: 1, state: 'active' })
     } else if (type === 'user.changed' && event.userId !== undefined && user !== undefined) {
       const { email, password } = event.data as { email?: [string, string]; password?: true }
+      if (!this.#changedNow.has(event.userId)) this.#changedNow.set(event.userId, user.version)
       this.#users.set(event.userId, {
         ...user,
         email: email?.[1] ?? user.email,
@@ -421,6 +589,10 @@ export class Promises {
     }
     const move = MOVES[type]
     if (move === undefined) return
+    if (event.data?.by === 'transferred') {
+      this.#transfer(event, vmId, vm)
+      return
+    }
     if (!move[0].includes(vm.state)) {
       const promise = type === 'vm.checked_out' && vm.state === 'leased' ? 'one-holder' : 'lifecycle'
       this.broken(
@@ -446,7 +618,8 @@ export class Promises {
           'one-holder',
           `machine ${vmId} of user ${holderId} at generation ${generation} was given back as ${JSON.stringify(event)}`,
         )
-      if (event.actorId === null && this.#users.get(holderId ?? 0)?.state !== 'leaving')
+      const isOfLeaver = event.data?.by === undefined || event.data.by === 'user_deleted'
+      if (event.actorId === null && isOfLeaver && this.#users.get(holderId ?? 0)?.state !== 'leaving')
         this.broken('right', `machine ${vmId} was taken from user ${holderId}, who was not deleted`)
       holderId = null
     } else if (type === 'vm.returned') this.outside.vouched(vmId)
@@ -461,6 +634,26 @@ export class Promises {
     this.#vms.set(vmId, { state: move[1], holderId, generation })
   }
 
+  /** One half of a machine's way from hand to hand: it is given up under one generation, and had under the next. */
+  #transfer(event: NewEvent, vmId: number, { state, holderId, generation }: ModelVm): void {
+    const isGiven = event.type === 'vm.checked_in'
+    const isRight = isGiven
+      ? state === 'leased' && event.userId === holderId && event.data?.generation === generation
+      : state === 'leased' && holderId === null
+    if (!isRight)
+      this.broken(
+        'one-holder',
+        `machine ${vmId} of user ${holderId} (${state}) at ${generation}: ${JSON.stringify(event)}`,
+      )
+    if (!isGiven && event.data?.generation !== generation + 1)
+      this.broken(
+        'generation',
+        `machine ${vmId} was handed on at ${event.data?.generation}, after ${generation}`,
+      )
+    if (isGiven) this.#vms.set(vmId, { state, holderId: null, generation })
+    else this.#vms.set(vmId, { state, holderId: event.userId ?? null, generation: generation + 1 })
+  }
+
   /** An event that a call left: the call was handed in, had no effect yet, and whoever called may do it. */
   #checkCall(event: NewEvent, requestId: string): void {
     const { type, actorId } = event
@@ -470,15 +663,41 @@ export class Promises {
       return
     }
     const before = this.#effects.get(requestId)
-    if (before !== undefined && type !== 'installation.reset')
-      this.broken('one-effect', `${requestId} had an effect twice: ${before.type}, and then ${type}`)
+    const again =
+      before !== undefined && !(OF_MANY_FACTS.has(call.command.kind) && before.atCommit === this.commits)
+    if (again && type !== 'installation.reset')
+      this.broken('one-effect', `${requestId} had an effect twice: ${before.event.type}, and then ${type}`)
+    if (call.key !== null) {
+      const earlier = this.#effectOfKey.get(keyOf(call))
+      if (earlier !== undefined && earlier !== requestId)
+        this.broken(
+          'same-key',
+          `${requestId} left ${type}, and ${earlier} with the same key had an effect before`,
+        )
+      this.#effectOfKey.set(keyOf(call), requestId)
+    }
     if (!FACTS[call.command.kind]?.includes(type))
       this.broken('one-effect', `${requestId} (${call.command.kind}) left the event ${type}`)
     if (call.answer === 'refused')
       this.broken('refused', `${requestId} was refused, and then ${type} was committed`)
-    this.#effects.set(requestId, event)
+    if (before === undefined || type === 'installation.reset')
+      this.#effects.set(requestId, { event, atCommit: this.commits })
     this.#checkRight(event, call)
     const { command } = call
+    const { kind } = command
+    if (
+      kind === 'extendLease' ||
+      kind === 'releaseLease' ||
+      kind === 'transferLease' ||
+      kind === 'shareLease'
+    ) {
+      const generation = command.generation + (type === 'vm.checked_out' ? 1 : 0)
+      if (command.vmId !== event.vmId || event.data?.generation !== generation)
+        this.broken(
+          'stale-call',
+          `${requestId} (${kind}) named machine ${command.vmId} at generation ${command.generation}, and ${type} was committed for machine ${event.vmId} at generation ${event.data?.generation}`,
+        )
+    }
     if (
       command.kind === 'checkIn' &&
       (command.vmId !== event.vmId ||
@@ -513,7 +732,9 @@ export class Promises {
       this.broken('right', `${type} (${requestId}) was done by user ${actorId}, who is not there`)
       return
     }
-    if (actor?.credentialVersion !== user.version)
+    // Joiners are judged when they come, and told at the end of their batch.
+    const before = call.command.kind === 'join' || call.command.kind === 'checkout' ? this.#changedNow : null
+    if (actor?.credentialVersion !== (before?.get(actorId) ?? user.version))
       this.broken(
         'right',
         `${type} (${requestId}) was done by user ${actorId} with a password that was changed before`,
@@ -521,8 +742,13 @@ export class Promises {
     const others = type === 'user.changed' && event.userId !== actorId
     if ((others || ADMINS_DO.has(type)) && user.role !== 'admin')
       this.broken('right', `${type} (${requestId}) was done by user ${actorId}, who is no admin`)
-    if (type === 'vm.checked_in' && this.#vms.get(event.vmId ?? 0)?.holderId !== actorId)
-      this.broken('right', `machine ${event.vmId} was given back by user ${actorId}, who does not hold it`)
+    const isOwn =
+      type === 'vm.checked_in'
+        ? this.#vms.get(event.vmId ?? 0)?.holderId === actorId
+        : event.userId === actorId
+    const mayForOthers = user.role === 'admin' && call.command.kind !== 'checkIn'
+    if (CONCERNED_DO.has(type) && !isOwn && !mayForOthers)
+      this.broken('right', `${type} (${requestId}) was done by user ${actorId}, whom it does not concern`)
     // A batch that is about users alone holds no row of a reset: it may have been decided before, and be committed after.
     const ofUsers = type === 'user.changed' || type === 'user.deleted'
     if (this.#resetting && !(ofUsers && call.atCommit < this.#resetAt))
@@ -532,7 +758,8 @@ export class Promises {
   #wipe(): void {
     this.wipes++
     for (const map of [this.#users, this.#vms, this.#targets, this.#openLeases, this.#claims]) map.clear()
-    for (const map of [this.#claimsMade, this.#emptyAt]) map.clear()
+    for (const map of [this.#claimsMade, this.#emptyAt, this.#effectOfKey, this.#answerOfKey]) map.clear()
+    this.#toldAtRisk.clear()
     this.#resetting = false
     this.#wipedBefore = this.#eventIds.length
     const left = this.outside.wiped()
@@ -655,11 +882,22 @@ export class Promises {
       this.#claims.delete(vm.id)
   }
 
-  #checkPools(set: WorkingSet, takes: Map<number, number>, before: Pick<MemoryTables, 'pools'>): void {
+  #checkPools(set: WorkingSet, takes: Map<number, number>, before: Before): void {
     for (const id of new Set([...set.countedPools, ...set.changedPools.keys()])) {
       const row = this.tables.pools.get(id)
       if (row === undefined) continue
       const { pool, tally } = row
+      const waiting = [...this.tables.requests.values()].filter(
+        (request) => request.poolId === id && request.state === 'waiting',
+      ).length
+      const booked = [...this.tables.reservations.values()].filter(
+        ({ poolId, state }) => poolId === id && (state === 'confirmed' || state === 'active'),
+      ).length
+      if (waiting !== pool.queue.waiting || booked !== pool.queue.booked)
+        this.broken(
+          'counted',
+          `pool ${id} says that ${pool.queue.waiting} wait and ${pool.queue.booked} are booked; there are ${waiting} and ${booked}`,
+        )
       if (pool.target !== this.#targets.get(id))
         this.broken(
           'lifecycle',
@@ -686,7 +924,8 @@ export class Promises {
   /** Notes which pools have no free machine after this commit. */
   #noteEmpty(): void {
     for (const { pool, tally } of this.tables.pools.values()) {
-      const free = countFree(pool, tally)
+      // While others wait or have booked, what is ready may be for them.
+      const free = isContended(pool) ? 0 : countFree(pool, tally)
       if (free === 0) this.#emptyAt.set(`${pool.name} null`, this.commits)
       for (const type of VM_TYPE_NAMES)
         if (free === 0 || (countByType(tally).get(type)?.ready ?? 0) === 0)
@@ -708,7 +947,7 @@ export class Promises {
   // ---- the end
 
   /** What is not as it should be when faults have stopped and time has passed; null: all is well. */
-  unsettled(): string | null {
+  unsettled(nowMs: number): string | null {
     const { installation, pools, users, vms } = this.tables
     if (installation.state !== 'open') return 'the reset does not end'
     for (const user of users.values()) if (user.state === 'leaving') return `user ${user.id} is still leaving`
@@ -723,15 +962,63 @@ export class Promises {
       if (existing > pool.target && countIn(tally, 'ready') > 0)
         return `pool '${pool.name}' has ${existing} machines of ${pool.target}, and ready ones to remove`
     }
+    return this.#overdue(nowMs) ?? this.#starving()
+  }
+
+  /** What time alone should have ended. */
+  #overdue(nowMs: number): string | null {
+    const { leases, requests, reservations } = this.tables
+    const isOver = (ms: number | null) => ms !== null && ms <= nowMs
+    for (const { vmId, generation, endedAtMs, endsAtMs, beatByMs } of leases.values())
+      if (endedAtMs === null && (isOver(endsAtMs) || isOver(beatByMs)))
+        return `lease ${vmId}-${generation} should have ended (end ${endsAtMs}, heartbeat by ${beatByMs})`
+    for (const { id, state, untilMs } of requests.values())
+      if (state === 'waiting' && isOver(untilMs)) return `request ${id} should have expired at ${untilMs}`
+    for (const { id, state, fromMs, toMs } of reservations.values())
+      if (state === 'confirmed' || state === 'active')
+        return `reservation ${id} (${fromMs} to ${toMs}) is ${state}`
     return null
   }
 
-  /** When the next machine is due for a worker, by the store's clock; null: none will be. */
+  /** Somebody who waits for machines that there are: once all others give back theirs, they have to get them. */
+  #starving(): string | null {
+    const { pools, requests, users } = this.tables
+    const isAnyAdmin = [...users.values()].some(({ role, state }) => role === 'admin' && state === 'active')
+    for (const { id, poolId, userId, state, wish } of requests.values()) {
+      const row = pools.get(poolId)
+      if (state !== 'waiting' || row === undefined || users.get(userId)?.state !== 'active') continue
+      // What is stuck in cleaning may be promised to somebody: it comes back some day.
+      if (!isAnyAdmin && row.pool.cleaning === 'manual') continue
+      const usable = Object.entries(row.tally).map(([key, states = {}]) => {
+        const { ready = 0, leased = 0, provisioning = 0, maintenance = 0 } = states
+        return [key, ready + leased + provisioning + maintenance] as const
+      })
+      if (place(wish, new Map(usable)) !== null)
+        return `request ${id} of user ${userId} waits for ${JSON.stringify(wish)}, and there are ${JSON.stringify(row.tally)}`
+    }
+    return null
+  }
+
+  /** When something is due for a worker, by the store's clock; null: none will be. */
   nextDueAtMs(): number | null {
     let nextMs = Number.POSITIVE_INFINITY
-    for (const vm of this.tables.vms.values()) if (vm.dueAtMs !== null) nextMs = Math.min(nextMs, vm.dueAtMs)
+    const { vms, leases, requests, reservations, pools } = this.tables
+    const times = [
+      ...[...vms.values(), ...leases.values()].map(({ dueAtMs }) => dueAtMs),
+      ...[...requests.values()].map(({ state, untilMs }) => (state === 'waiting' ? untilMs : null)),
+      ...[...reservations.values()].map(reservationDueAtMs),
+      ...[...pools.values()].map(({ pool }) => pool.queue.settleAtMs),
+    ]
+    for (const ms of times) if (ms !== null) nextMs = Math.min(nextMs, ms)
     return nextMs === Number.POSITIVE_INFINITY ? null : nextMs
   }
+}
+
+/** Rows as they were before a commit. */
+export type Before = Pick<MemoryTables, 'vms' | 'users' | 'pools' | 'reservations'>
+
+function keyOf({ command, key }: Call): string {
+  return `${actorOf(command)?.userId} ${key?.key}`
 }
 
 /** The machines that an event tells of: one, or ranges of them. */
@@ -743,7 +1030,7 @@ function machinesOf({ vmId, data }: NewEvent): number[] {
 }
 
 /** A batch in a few words, for the schedule that is printed. */
-function describe(set: WorkingSet, before: Pick<MemoryTables, 'vms'>): string {
+function describe(set: WorkingSet, before: Before): string {
   const events = set.events.map((event) => {
     const about = [
       event.requestId,

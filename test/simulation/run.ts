@@ -4,13 +4,13 @@
  */
 import { createHash } from 'node:crypto'
 import type { Command } from '../../src/domain/command.ts'
-import { EVEN_MIX, type PoolPolicy } from '../../src/domain/pool.ts'
+import type { PoolPolicy } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
 import type { Vm } from '../../src/domain/vm.ts'
 import { Lane } from '../../src/service/lane.ts'
 import type { Store } from '../../src/store/port.ts'
 import { type ChoiceRecord, type ChoiceSource, Choices, type Details } from './choices.ts'
-import { Clients, POOLS } from './clients.ts'
+import { Clients, POOL_POLICY, POOLS } from './clients.ts'
 import { type FaultKind, FaultPlan } from './faults.ts'
 import { Machines } from './machines.ts'
 import { ModelDatabase } from './model-store.ts'
@@ -177,7 +177,9 @@ async function found(world: World): Promise<void> {
   const store = database.connect(founder)
   const calm = choices.calm
   const pools = 1 + choices.pick('plan', 2)
-  const cleaning = POOLS.map(() => (choices.pick('plan', [3, 1]) === 1 ? 'manual' : 'automatic'))
+  const cleaning = POOLS.map((): PoolPolicy['cleaning'] =>
+    choices.pick('plan', [3, 1]) === 1 ? 'manual' : 'automatic',
+  )
   const size = 2 + choices.pick('plan', 4)
   const failing = Array.from({ length: 2 * size }, () => choices.pick('plan', [9, 1]) === 1)
   choices.calm = true
@@ -203,11 +205,7 @@ async function found(world: World): Promise<void> {
       ask({ ...create, actor: admin, name: 'Cy', email: 'cy@example.org', role: 'user' }),
       ask({ ...create, actor: admin, name: 'Dee', email: 'dee@example.org', role: 'user' }),
       ...POOLS.slice(0, pools).map((pool, i) => {
-        const policy: Partial<PoolPolicy> = {
-          typeMix: EVEN_MIX,
-          cleaning: cleaning[i] ?? 'automatic',
-          provider: 'simulated',
-        }
+        const policy = { ...POOL_POLICY, cleaning: cleaning[i] ?? 'automatic' }
         return ask({ kind: 'sizePool', actor: admin, pool, size, policy, requestId })
       }),
     ])
@@ -321,11 +319,12 @@ async function settle(world: World, clients: Clients): Promise<void> {
   const host = survivors[0] ?? hosts[0]
   if (host === undefined) return
   const server = host.server ?? new Server(world, host)
+  clients.giveBack(server)
   const endsMs = scheduler.nowMs + SETTLING_MS_MAX
   const mostSteps = scheduler.stepsDone + SETTLING_STEPS_MAX
   /** What is not at rest yet. */
   const restless = (): string | null => {
-    const unsettled = promises.unsettled()
+    const unsettled = promises.unsettled(scheduler.nowMs)
     if (unsettled !== null) return unsettled
     if (machines.acting > 0) return 'a provider is still acting'
     const { owed } = clients

@@ -2,7 +2,6 @@
  * One simulated server: the real lanes, workers and feed on a store that is simulated, or on the real one in memory. It can
  * be crashed between any two of its steps, stopped, frozen, and started again on the same host. Somebody on it follows the events.
  */
-import { EVEN_MIX } from '../../src/domain/pool.ts'
 import { isRefusal } from '../../src/domain/refusal.ts'
 import type { Vm } from '../../src/domain/vm.ts'
 import type { WorkResult, WorkState } from '../../src/domain/work.ts'
@@ -12,6 +11,7 @@ import type { Schedule } from '../../src/service/schedule.ts'
 import { OutcomeUnknown, type Store, StoreConflict, StoreUnavailable } from '../../src/store/port.ts'
 import { startWorkers, type Workers } from '../../src/worker/workers.ts'
 import type { Choices } from './choices.ts'
+import { POOL_POLICY } from './clients.ts'
 import { delayMs, type FaultPlan } from './faults.ts'
 import { CALL_MS_MAX, type Machines } from './machines.ts'
 import type { Promises } from './promises.ts'
@@ -172,7 +172,7 @@ export class Server {
           schedule,
           randomBytes: (n) => Buffer.alloc(n),
           lane: { ...LANE_SETTINGS, batchMax },
-          poolPolicy: { typeMix: EVEN_MIX, cleaning: 'automatic', provider: 'simulated' },
+          poolPolicy: POOL_POLICY,
           setupCode: () => null,
           allowReset: false,
           hashesMax: 1,
@@ -243,7 +243,7 @@ export class Server {
       const { clockJumps } = this.host
       const reply = await ask(command)
       if (isRefusal(reply) || wipes !== promises.wipes) return reply
-      const { claimed, planned } = reply as { claimed?: Vm[]; planned?: Vm[] }
+      const { claimed, planned } = (reply ?? {}) as { claimed?: Vm[]; planned?: Vm[] }
       if (claimed?.length === 0) promises.askedInVain(this, scheduler.nowMs)
       for (const vm of claimed ?? planned ?? []) {
         const claim = promises.toldOfClaim(vm)

@@ -127,7 +127,8 @@ export class SqliteDatabase implements Database {
   }
 
   #follow(server: Owner, set: WorkingSet, loadedAtMs: number): void {
-    const before = { vms: this.tables.vms, users: this.tables.users, pools: this.tables.pools }
+    const { vms, users, pools, reservations } = this.tables
+    const before = { vms, users, pools, reservations }
     this.tables.save(set)
     this.#promises.committed(server.name, set, before, loadedAtMs)
   }

@@ -76,7 +76,7 @@ function loadedBook(tables: MemoryTables, poolId: number, had: number): LoadedBo
 }
 
 /** All there is of a pool's book. */
-function wholeBook(tables: MemoryTables, { pool, tally }: { pool: Pool; tally: Tally }): BookChange {
+export function wholeBook(tables: MemoryTables, { pool, tally }: { pool: Pool; tally: Tally }): BookChange {
   const ofPool = <Row extends { readonly poolId: number }>(rows: Iterable<Row>) =>
     [...rows].filter(({ poolId }) => poolId === pool.id)
   const requests = ofPool(tables.requests.values()).filter(({ state }) => state === 'waiting')
