@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { aPool, aUser, vmsOf, World } from '../../test/support/world.ts'
+import { aPool, aUser, NOW_MS, vmsOf, World } from '../../test/support/world.ts'
 import type { Command } from './command.ts'
+import { EMPTY_QUEUE } from './pool.ts'
 import { isRefusal } from './refusal.ts'
 
 const admin = { userId: 2, credentialVersion: 1 }
@@ -70,4 +71,17 @@ describe('who is deleted in the batch in which they asked', () => {
       assert.deepEqual(world.states(), [state])
       assert.equal(world.tables.requests.size, 0)
     })
+})
+
+describe('a machine that is late', () => {
+  it('is expected half a margin later, in whole milliseconds: stores keep no others', () => {
+    const cleaning = { small: { meanMs: 1_001, deviationMs: 0 } }
+    const pool = aPool({ target: 1, cleaning: 'automatic', queue: { ...EMPTY_QUEUE, cleaning } })
+    const vms = vmsOf('maintenance').map((vm) => ({ ...vm, freeAtMs: NOW_MS + 1_000 }))
+    const world = new World({ users: [aUser(1)], vms, pools: [pool] })
+    assert.deepEqual(codesOf(world.batch(joining(null))), ['yes'])
+    world.nowMs += 400_000
+    world.batch({ kind: 'tickPool', poolId: 1, rowsMax: 10 })
+    assert.equal(world.vm(1).freeAtMs, world.nowMs + 501)
+  })
 })

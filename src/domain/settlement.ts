@@ -266,7 +266,10 @@ export class Settlement {
   /** Machines that are late are expected half a margin later; whoever is parked may have room by now. */
   #lookAgain(pool: Pool, book: Book): void {
     const late = lateIds(book, this.#set.nowMs).flatMap((id) => this.#set.vm(id) ?? [])
-    const expected = late.map((vm) => ({ ...vm, freeAtMs: this.#set.nowMs + marginMs(pool, vm.type) / 2 }))
+    const expected = late.map((vm) => ({
+      ...vm,
+      freeAtMs: this.#set.nowMs + Math.ceil(marginMs(pool, vm.type) / 2),
+    }))
     if (expected.length > 0) this.#set.apply({ vms: expected, events: [] })
     for (const userId of book.queue.parkedUserIds()) book.touch(userId)
   }
