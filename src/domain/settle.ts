@@ -474,12 +474,10 @@ class Settlement {
     const due = this.#dueNow()
     for (const group of queue.groups.values()) {
       if (!group.waits) continue
-      const satisfiable = this.#isSatisfiable(group)
-      for (const row of group.rows.values()) {
-        if (row.parked) continue
-        if (satisfiable && row.due === null) queue.setRow(row, { due })
-        if (!satisfiable && row.due !== null) queue.setRow(row, { due: null, collectSinceMs: null })
-      }
+      if (this.#isSatisfiable(group))
+        for (const row of queue.rowsDue(group, false)) queue.setRow(row, { due })
+      else
+        for (const row of queue.rowsDue(group, true)) queue.setRow(row, { due: null, collectSinceMs: null })
     }
   }
 
@@ -495,10 +493,9 @@ class Settlement {
   /** Requests for which machines were collected for long enough wait for their turn again. */
   #endCollecting(): void {
     const { queue } = this.#book
-    for (const group of queue.groups.values())
-      for (const row of group.rows.values())
-        if (row.collectSinceMs !== null && row.collectSinceMs + COLLECT_MS <= this.#nowMs)
-          queue.setRow(row, { collectSinceMs: null, due: this.#dueNow() })
+    for (const row of queue.collecting)
+      if (row.collectSinceMs !== null && row.collectSinceMs + COLLECT_MS <= this.#nowMs)
+        queue.setRow(row, { collectSinceMs: null, due: this.#dueNow() })
   }
 
   #setTag(userId: number, tag: number): void {
