@@ -136,9 +136,9 @@ export class Queue {
     return rows.map(({ flow }) => flow.userId)
   }
 
-  /** Whether a row comes before another one. */
-  isBefore(a: Row, b: Row, departures: number): boolean {
-    return comparePlaces(a as OwnRow, b as OwnRow, departures) < 0
+  /** Before 0: `a` comes before `b`. */
+  comparePlaces(a: Row, b: Row, departures: number): number {
+    return comparePlaces(a as OwnRow, b as OwnRow, departures)
   }
 
   isOverdue(row: Row, departures: number): boolean {
@@ -191,7 +191,7 @@ export class Queue {
   put(request: Request, waits = true): Row {
     const known = this.#rowOf.get(request.id)
     if (known !== undefined) {
-      this.#change(known, () => {
+      this.#edit(known, true, () => {
         known.requests = known.requests.filter(({ id }) => id !== request.id)
         insert(known.requests, request)
       })
@@ -209,10 +209,8 @@ export class Queue {
       this.#changeFlow(flow, () => flow.rows.add(joined))
       if (collectSinceMs !== null) this.#collecting.add(row)
       this.#enter(row)
-    } else {
-      const joined = row
-      this.#change(joined, () => insert(joined.requests, request))
-    }
+    } else
+      this.#edit(row, compareRequests(request, headOf(row)) < 0, ({ requests }) => insert(requests, request))
     this.#rowOf.set(request.id, row)
     this.#unwritten.add(request.id)
     return row
@@ -225,7 +223,7 @@ export class Queue {
     this.#rowOf.delete(requestId)
     const index = row.requests.findIndex(({ id }) => id === requestId)
     if (row.requests.length > 1) {
-      this.#change(row, () => row.requests.splice(index, 1))
+      this.#edit(row, index === 0, ({ requests }) => requests.splice(index, 1))
       return
     }
     this.#leave(row)
@@ -373,12 +371,19 @@ export class Queue {
   }
 
   #change(row: OwnRow, edit: () => void): void {
-    const before = headOf(row).id
     this.#leave(row)
     edit()
     this.#enter(row)
-    if (headOf(row).id === before) return
-    this.#unwritten.add(before)
+  }
+
+  /** Requests of a row change, perhaps the first of them, at whose place the row stands. */
+  #edit(row: OwnRow, isFirst: boolean, edit: (row: OwnRow) => void): void {
+    if (!isFirst) {
+      edit(row)
+      return
+    }
+    this.#unwritten.add(headOf(row).id)
+    this.#change(row, () => edit(row))
     this.#unwritten.add(headOf(row).id)
   }
 }
