@@ -5,7 +5,7 @@
 import type { Rule } from './decision.ts'
 import type { Lease } from './lease.ts'
 import { planned } from './lease.ts'
-import { calledLease, type LeaseCall, leaseCallNeeds } from './lease-call.ts'
+import { calledLease, claimedBy, type LeaseCall, leaseCallNeeds } from './lease-call.ts'
 import { isRefusal, refusal } from './refusal.ts'
 import type { Vm } from './vm.ts'
 
@@ -27,6 +27,9 @@ export const beatLease: Rule<BeatLease, { vm: Vm; lease: Lease }> = {
       { ...lease, beatByMs: view.nowMs + lease.heartbeatSeconds * 1_000 },
       pool.warnSeconds,
     )
-    return { changes: { leases: [beat], events: [] }, reply: { vm, lease: beat } }
+    return {
+      changes: { leases: [beat], reservations: claimedBy(view, lease), events: [] },
+      reply: { vm, lease: beat },
+    }
   },
 }

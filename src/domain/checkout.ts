@@ -5,9 +5,9 @@
  */
 import { type Actor, authorized, Joining, type Rule } from './decision.ts'
 import { move } from './lifecycle.ts'
+import { ENDLESS, newRequest } from './new-request.ts'
 import { countFree, isContended, type Pool } from './pool.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
-import { ENDLESS, newRequest } from './request.ts'
 import type { User } from './user.ts'
 import type { Vm } from './vm.ts'
 import type { VmType } from './vm-type.ts'

@@ -175,4 +175,12 @@ describe('an explanation', () => {
       providerErrors: ['no space left'],
     })
   })
+
+  it('says when machines come back, whatever is kept for the request itself', () => {
+    const lab = new Lab({ small: 2 })
+    lab.lease(1, 26, 30)
+    const id = waiting(lab, [1, { count: 2 }])
+    const explanation = explain(lab.book, id, EVERYTHING, lab.nowMs)
+    assert.deepEqual(explanation?.missing, [{ classKey: 'small', ready: 1, freeAtMs: lab.at(35) }])
+  })
 })

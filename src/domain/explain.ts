@@ -90,11 +90,14 @@ export function explain(
     text,
     sinceMs: request.createdAtMs,
     position: positionOf(book, requestId),
-    missing: book.classesOf(row.group).map(({ key, ready, timeline }) => ({
-      classKey: key,
-      ready,
-      freeAtMs: timeline.nextRise(nowMs),
-    })),
+    // What is kept for waiting requests, this one perhaps, says nothing of when machines come back.
+    missing: book.withoutPromises(() =>
+      book.classesOf(row.group).map(({ key, ready, timeline }) => ({
+        classKey: key,
+        ready,
+        freeAtMs: timeline.nextRise(nowMs + 1),
+      })),
+    ),
     count: row.group.count,
     promisedAtMs: timed?.fromMs ?? null,
     overdueIn: isHead && row.due !== null ? Math.max(0, row.due - book.pool.queue.departed) : null,

@@ -6,12 +6,15 @@ import type { Rule } from './decision.ts'
 import { extensionRefusal } from './extension.ts'
 import type { Lease } from './lease.ts'
 import { planned } from './lease.ts'
-import { calledLease, type LeaseCall, leaseCallNeeds } from './lease-call.ts'
+import { calledLease, claimedBy, type LeaseCall, leaseCallNeeds } from './lease-call.ts'
 import { chargedTag, chargeOf } from './order.ts'
 import { isContended, marginMs, type Pool } from './pool.ts'
+import { hoursOf } from './quota.ts'
+import { hoursRefusal } from './quota-use.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
 import type { Flow } from './request.ts'
 import { isoTime } from './reservation.ts'
+import type { User } from './user.ts'
 import type { Vm } from './vm.ts'
 import type { View } from './working-set.ts'
 
@@ -25,11 +28,14 @@ export interface ExtendLease extends LeaseCall {
 
 /**
  * Refused: `lease_endless` (moved by an amount), `lease_end_past`, `lease_too_long`, `extension_promised`,
- * `extension_reserved`;
+ * `extension_reserved`, `hours_full`;
  * calls as in lease-call.ts.
  */
 export const extendLease: Rule<ExtendLease, { vm: Vm; lease: Lease }> = {
-  needs: leaseCallNeeds,
+  needs(command, needs) {
+    leaseCallNeeds(command, needs)
+    needs.usageOf.add(command.actor.userId)
+  },
 
   decide(view, command) {
     const called = calledLease(view, command, 'holder')
@@ -39,7 +45,9 @@ export const extendLease: Rule<ExtendLease, { vm: Vm; lease: Lease }> = {
     if (isRefusal(endsAtMs)) return endsAtMs
     if (endsAtMs === lease.endsAtMs) return { changes: { events: [] }, reply: { vm, lease } }
     const override = command.override && caller.role === 'admin'
-    const no = endRefusal(view, pool, vm, lease, endsAtMs, override)
+    const no =
+      endRefusal(view, pool, vm, lease, endsAtMs, override) ??
+      (caller.id === lease.userId ? longerRefusal(view, pool, caller, lease, endsAtMs) : null)
     if (no !== null) return no
     const { minutes, flows } = charge(view, pool, vm, lease, endsAtMs)
     const chargedMinutes = lease.chargedMinutes + minutes
@@ -50,6 +58,7 @@ export const extendLease: Rule<ExtendLease, { vm: Vm; lease: Lease }> = {
       changes: {
         vms: [changed],
         leases: [extended],
+        reservations: claimedBy(view, lease),
         flows,
         events: [
           {
@@ -93,6 +102,19 @@ function endRefusal(
   if (book === undefined || held === undefined || lease.endsAtMs === null) return null
   const answer = extensionRefusal(book, held, lease.endsAtMs, endsAtMs)
   return override && answer?.code === 'extension_promised' ? null : answer
+}
+
+/** Why the hours of a week are not enough for the time that a lease gets more. */
+function longerRefusal(
+  view: View,
+  pool: Pool,
+  user: User,
+  lease: Lease,
+  endsAtMs: number | null,
+): Refusal | null {
+  if (lease.endsAtMs === null) return null
+  const seconds = endsAtMs === null ? null : (endsAtMs - lease.endsAtMs) / 1_000
+  return seconds !== null && seconds <= 0 ? null : hoursRefusal(view, pool, user, hoursOf(1, seconds))
 }
 
 /** While others wait, the time that a lease gets more is charged like a grant of it. */

@@ -4,9 +4,10 @@
  * all that came back in the same batch.
  */
 import { type Actor, authorized, type Joined, Joining, type Rule } from './decision.ts'
+import { newRequest } from './new-request.ts'
 import { countExisting, type Pool, type Tally } from './pool.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
-import { type LeaseTerms, newRequest, PRIORITIES, type Priority } from './request.ts'
+import { type LeaseTerms, PRIORITIES, type Priority } from './request.ts'
 import type { User } from './user.ts'
 import { type ClassKey, classOf } from './vm-class.ts'
 import { matches, place, type Wish } from './wish.ts'

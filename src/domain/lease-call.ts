@@ -7,6 +7,7 @@ import type { Lease } from './lease.ts'
 import { may } from './permission.ts'
 import type { Pool } from './pool.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
+import { claimed, type Reservation } from './reservation.ts'
 import type { User } from './user.ts'
 import type { Vm } from './vm.ts'
 import type { Needs, View } from './working-set.ts'
@@ -30,6 +31,14 @@ export interface CalledLease {
 export function leaseCallNeeds(command: LeaseCall, needs: Needs): void {
   needs.userIds.add(command.actor.userId)
   needs.vmIds.add(command.vmId)
+}
+
+/** The reservation behind a lease, once its holder is seen to use it; none when there is none, or that is known. */
+export function claimedBy(view: View, { poolId, reservationId }: Lease): Reservation[] {
+  const reservation = reservationId === null ? undefined : view.book(poolId)?.reservations.get(reservationId)
+  if (reservation === undefined || reservation.claimed) return []
+  const now = claimed(reservation)
+  return isRefusal(now) ? [] : [now]
 }
 
 /** Who may call: its holder and admins; those it is shared with; admins alone. */

@@ -124,6 +124,14 @@ export class Queue {
     return byTag.first ?? null
   }
 
+  /** Those who have something parked. */
+  parkedUserIds(): Set<number> {
+    const userIds = new Set<number>()
+    for (const { userId, rows } of this.#flows.values())
+      for (const { parked } of rows) if (parked) userIds.add(userId)
+    return userIds
+  }
+
   /** All that wait. */
   *requests(): Iterable<Request> {
     for (const { requests } of new Set(this.#rowOf.values())) yield* requests

@@ -2,12 +2,7 @@
  * How much one user may have at the same time, or in a week, and whether a request is too much. Whoever is over a quota waits
  * parked, beside the queue; what is more than the whole quota is refused.
  */
-import type { Pool } from './pool.ts'
-import { type Refusal, refusal } from './refusal.ts'
-import type { User } from './user.ts'
-import { type ClassKey, classOf } from './vm-class.ts'
-import { FIRST_VM_TYPES, type VmType } from './vm-type.ts'
-import type { Usage as UserUsage, View } from './working-set.ts'
+import type { VmType } from './vm-type.ts'
 
 /** null: as much as there is. */
 export interface Quota {
@@ -87,81 +82,4 @@ export interface Limits {
    * user, so nothing is granted to them in it.
    */
   headroom(userId: number): Usage | undefined
-}
-
-/** Whether anything limits what `user` may have of `pool`. */
-export function isLimited(pool: Pool, user: User): boolean {
-  return !isSameQuota(pool.quota, NO_QUOTA) || (user.quota !== null && !isSameQuota(user.quota, NO_QUOTA))
-}
-
-/** What a user's own quota leaves them, given what they hold and have used; everything when they have none. */
-export function headroomOf(view: View, user: User, usage: UserUsage | undefined): Usage {
-  const { quota } = user
-  if (quota === null) return UNLIMITED
-  if (usage === undefined) throw new Error(`what user ${user.id} holds was not loaded`)
-  const held = heldOf(view, usage.held)
-  return {
-    machines: (quota.machinesMax ?? Number.POSITIVE_INFINITY) - held.machines,
-    vcpu: (quota.vcpuMax ?? Number.POSITIVE_INFINITY) - held.vcpu,
-    hours: (quota.hoursWeekMax ?? Number.POSITIVE_INFINITY) - usage.weekMs / HOUR_MS,
-  }
-}
-
-const HOUR_MS = 3_600_000
-
-/** Machines by class, as quotas count them. A type that is not known has no processors. */
-function heldOf(view: View, held: UserUsage['held']): Usage {
-  let machines = 0
-  let vcpu = 0
-  for (const [, vmClass, count] of held) {
-    machines += count
-    vcpu += count * vcpuOf(view, classOf(vmClass).type)
-  }
-  return { machines, vcpu, hours: 0 }
-}
-
-/** Processors of a machine of a type. */
-export function vcpuOf(_view: View, type: VmType): number {
-  return FIRST_VM_TYPES.find(({ name }) => name === type)?.vcpu ?? 0
-}
-
-/**
- * Why `user` may not have so many more machines of `pool`: `quota_never` when they are more than the quota itself, `quota_full` else;
- * null: they may.
- */
-export function quotaRefusal(
-  view: View,
-  pool: Pool,
-  user: User,
-  more: readonly (readonly [vmClass: ClassKey, count: number])[],
-  durationSeconds: number | null,
-): Refusal | null {
-  if (!isLimited(pool, user)) return null
-  const usage = view.usage(user.id)
-  if (usage === undefined) throw new Error(`what user ${user.id} holds was not loaded`)
-  const added = heldOf(
-    view,
-    more.map(([vmClass, count]) => [pool.id, vmClass, count]),
-  )
-  const wanted = { ...added, hours: hoursOf(added.machines, durationSeconds) }
-  const inPool = heldOf(
-    view,
-    usage.held.filter(([poolId]) => poolId === pool.id),
-  )
-  if (!isWithin(added, machineLimit(pool.quota))) return refusal('quota_never', { count: added.machines })
-  if (!isWithin(sumUsage(inPool, added), machineLimit(pool.quota)))
-    return refusal('quota_full', { count: added.machines })
-  const own = { ...user, quota: user.quota ?? NO_QUOTA }
-  if (!isWithin(wanted, headroomOf(view, own, { ...usage, held: [], weekMs: 0 })))
-    return refusal('quota_never', { count: added.machines })
-  if (!isWithin(wanted, headroomOf(view, own, usage))) return refusal('quota_full', { count: added.machines })
-  return null
-}
-
-/** Why `user` may not have one more request waiting, by their own quota; null: they may. */
-export function waitingRefusal(view: View, user: User): Refusal | null {
-  const waitingMax = user.quota?.waitingMax ?? null
-  if (waitingMax === null) return null
-  const waiting = view.usage(user.id)?.waiting ?? 0
-  return waiting < waitingMax ? null : refusal('waiting_full', { waitingMax })
 }

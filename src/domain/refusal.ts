@@ -258,6 +258,10 @@ export const REFUSALS = {
     text: (d: { count: number }) =>
       `with ${d.count} more machines you would hold more than your quota allows`,
   },
+  hours_full: {
+    status: 409,
+    text: (d: { hours: number }) => `${d.hours} more hours would be more than your quota of this week allows`,
+  },
   quota_never: {
     status: 409,
     text: (d: { count: number }) => `${d.count} machines at once are more than your quota allows`,

@@ -6,7 +6,7 @@ import { type Admitted, type AdmittedSeries, admit, admitSeries } from './admiss
 import { type Actor, authorized, type Rule } from './decision.ts'
 import type { NewEvent } from './event.ts'
 import { mayUse } from './join.ts'
-import { vcpuOf } from './quota.ts'
+import { vcpuOf } from './quota-use.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
 import type { Reservation } from './reservation.ts'
 import type { Vm } from './vm.ts'

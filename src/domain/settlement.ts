@@ -11,10 +11,18 @@ import type { NewEvent } from './event.ts'
 import { heal } from './healing.ts'
 import { type Lease, plainLease, planned } from './lease.ts'
 import { move } from './lifecycle.ts'
+import { ENDLESS, newRequest } from './new-request.ts'
 import { countFree, isContended, marginMs, type Pool } from './pool.ts'
-import { headroomOf, isLimited, quotaRefusal, vcpuOf, waitingRefusal } from './quota.ts'
+import {
+  headroomOf,
+  isLimited,
+  isLimitedElsewhere,
+  quotaRefusal,
+  vcpuOf,
+  waitingRefusal,
+} from './quota-use.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
-import { ENDLESS, newRequest, type Request } from './request.ts'
+import type { Request } from './request.ts'
 import type { Reservation } from './reservation.ts'
 import { type Started, startReservations } from './reservation-start.ts'
 import { type Grant, type Join, type Settled, settle } from './settle.ts'
@@ -164,8 +172,9 @@ export class Settlement {
       if (book === undefined) needs.books.add(poolId)
       else if (isContended(pool) || joiners.has(poolId)) {
         books.push([pool, book])
-        for (const { user } of joiners.get(poolId) ?? []) this.#wantLimits(user.id, needs)
-        for (const userId of nextUserIds(book)) this.#wantLimits(userId, needs)
+        for (const { user } of joiners.get(poolId) ?? []) this.#wantLimits(pool, user.id, needs)
+        for (const userId of nextUserIds(book)) this.#wantLimits(pool, userId, needs)
+        if (this.#set.lookedAgain.has(poolId)) this.#wantLate(pool, book, needs)
         for (const { vmId } of movesBack(book)) if (this.#set.vm(vmId) === undefined) needs.vmIds.add(vmId)
       }
     }
@@ -178,14 +187,22 @@ export class Settlement {
   }
 
   /** Who may be granted something has to be held by the batch, with what they hold if that is limited. */
-  #wantLimits(userId: number, needs: More): void {
+  #wantLimits(pool: Pool, userId: number, needs: More): void {
     const user = this.#set.user(userId)
     if (user === undefined) needs.userIds.add(userId)
-    else if (user.quota !== null && this.#set.usage(userId) === undefined) needs.usageOf.add(userId)
+    else if (isLimitedElsewhere(pool, user) && this.#set.usage(userId) === undefined)
+      needs.usageOf.add(userId)
+  }
+
+  /** What a look at the clock has to see: who is parked, as they may have given back elsewhere, and machines that are late. */
+  #wantLate(pool: Pool, book: Book, needs: More): void {
+    for (const userId of book.queue.parkedUserIds()) this.#wantLimits(pool, userId, needs)
+    for (const id of lateIds(book, this.#set.nowMs)) if (this.#set.vm(id) === undefined) needs.vmIds.add(id)
   }
 
   #settlePool(pool: Pool, book: Book, joiners: readonly Joiner[]): void {
     const set = this.#set
+    if (set.lookedAgain.has(pool.id)) this.#lookAgain(pool, book)
     this.#move(movesBack(book))
     this.#heal(book)
     const byId = new Map<string, Joiner>()
@@ -204,8 +221,8 @@ export class Settlement {
       headroom(userId) {
         const user = set.user(userId)
         if (user === undefined || user.state !== 'active') return undefined
-        if (user.quota !== null && set.usage(userId) === undefined) return undefined
-        return headroomOf(set, user, set.usage(userId))
+        if (isLimitedElsewhere(pool, user) && set.usage(userId) === undefined) return undefined
+        return headroomOf(set, pool, user)
       },
     })
     for (const { request, refusal: no } of settled.refused) {
@@ -217,6 +234,14 @@ export class Settlement {
       return { ...grant, request: joiner?.request ?? grant.request, joiner, isStart: false }
     })
     this.#decided.push({ poolId: pool.id, book, settled, pending, byId, started })
+  }
+
+  /** Machines that are late are expected half a margin later; whoever is parked may have room by now. */
+  #lookAgain(pool: Pool, book: Book): void {
+    const late = lateIds(book, this.#set.nowMs).flatMap((id) => this.#set.vm(id) ?? [])
+    const expected = late.map((vm) => ({ ...vm, freeAtMs: this.#set.nowMs + marginMs(pool, vm.type) / 2 }))
+    if (expected.length > 0) this.#set.apply({ vms: expected, events: [] })
+    for (const userId of book.queue.parkedUserIds()) book.touch(userId)
   }
 
   /** Reservations that cannot be kept as things are, and those that can again: their holders are told. */
@@ -577,3 +602,14 @@ function riskEvent(type: 'reservation.at_risk' | 'reservation.safe', reservation
   const { id, poolId, userId, missing, fromMs } = reservation
   return { type, actorId: null, poolId, userId, data: { reservation: id, missing, fromMs } }
 }
+
+/** Machines that should have been cleaned or made by now. */
+function lateIds(book: Book, nowMs: number): number[] {
+  const ids: number[] = []
+  for (const { id, state, freeAtMs } of book.vms.values())
+    if (freeAtMs !== null && freeAtMs <= nowMs && (state === 'maintenance' || state === 'provisioning'))
+      ids.push(id)
+  return ids.slice(0, LATE_MAX)
+}
+
+const LATE_MAX = 256

@@ -1,7 +1,7 @@
 /** Who beside its holder may see a leased machine's address and send its heartbeats. */
 import type { Rule } from './decision.ts'
 import type { Lease } from './lease.ts'
-import { calledLease, type LeaseCall, leaseCallNeeds } from './lease-call.ts'
+import { calledLease, claimedBy, type LeaseCall, leaseCallNeeds } from './lease-call.ts'
 import { isRefusal, refusal } from './refusal.ts'
 import type { Vm } from './vm.ts'
 
@@ -31,6 +31,7 @@ export const shareLease: Rule<ShareLease, { vm: Vm; lease: Lease }> = {
     return {
       changes: {
         leases: [shared],
+        reservations: claimedBy(view, lease),
         events: [
           {
             type: 'lease.shared',

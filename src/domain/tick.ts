@@ -51,6 +51,7 @@ export const tickPool: Rule<TickPool, { more: boolean }> = {
     return {
       changes: {
         ...ended,
+        lookAgain: [poolId],
         leases: [...(ended.leases ?? []), ...warned],
         requests: over,
         events: [...ended.events, ...warned.map(endsSoon), ...over.map(expired)],

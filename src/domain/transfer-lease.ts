@@ -8,7 +8,7 @@ import type { Lease } from './lease.ts'
 import { planned } from './lease.ts'
 import { calledLease, type LeaseCall, leaseCallNeeds } from './lease-call.ts'
 import { move } from './lifecycle.ts'
-import { quotaRefusal } from './quota.ts'
+import { quotaRefusal } from './quota-use.ts'
 import { isRefusal, refusal } from './refusal.ts'
 import type { Vm } from './vm.ts'
 

@@ -182,6 +182,8 @@ export interface Changes {
   readonly reservations?: readonly Reservation[]
   /** Soft leases that are to end, as somebody needs their machines: the settlement of the batch carries it out. */
   readonly notices?: readonly Notice[]
+  /** Pools of which it is looked for what time alone may have changed. */
+  readonly lookAgain?: readonly number[]
   /** Machines whose rows go. */
   readonly gone?: readonly Vm[]
   /** All rows go, but the events to come: the end of a reset. */
@@ -267,6 +269,8 @@ export class WorkingSet implements View {
   /** By pool and user. */
   readonly changedFlows: Map<string, Flow> = new Map()
   readonly events: NewEvent[] = []
+  /** Pools that the settlement looks at for what time alone may have changed. */
+  readonly lookedAgain: Set<number> = new Set()
   /** Soft leases that are yet to be told that they end. */
   readonly notices: Notice[] = []
   installationChanged = false
@@ -446,6 +450,7 @@ export class WorkingSet implements View {
       this.changedFlows.set(`${flow.poolId} ${flow.userId}`, flow)
       this.#touchPool(flow.poolId)
     }
+    for (const poolId of changes.lookAgain ?? []) this.lookedAgain.add(poolId)
     for (const notice of changes.notices ?? []) this.notices.push(notice)
     for (const event of changes.events) this.events.push(event)
     for (const [poolId, book] of this.#books) {

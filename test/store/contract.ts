@@ -484,6 +484,31 @@ export function storeContract({ name, open, histories: historiesMax }: StoreUnde
     })
   })
 
+  describe(`${name}: sizes of machine and retired pools`, () => {
+    it('are kept with the installation, in their order', async () => {
+      const store = await fresh()
+      const more = ['tiny', 'a-1'].map((name) => ({ name, vcpu: 1, memoryMb: 512 }))
+      const vmTypes = [...FIRST_DAY.vmTypes, ...more]
+      await save(store, { installation: { ...FIRST_DAY, vmTypes } })
+      const { installation } = await loaded(store)
+      assert.deepEqual(installation.vmTypes, vmTypes)
+      assert.deepEqual(await store.reads.installation(), installation)
+    })
+
+    it('leave the list of pools, and are found by their ids', async () => {
+      const store = await fresh()
+      const retired = aPool({ name: 'default~1', retired: true })
+      await save(store, { pools: [aPool(), aPool({ id: 2, name: 'b' })] })
+      await save(store, { pools: [retired] })
+      assert.deepEqual(
+        (await store.reads.pools()).map(({ pool }) => pool.name),
+        ['b'],
+      )
+      assert.equal((await store.reads.pool(1))?.pool.retired, true)
+      assert.equal(await store.reads.poolNamed('default'), null)
+    })
+  })
+
   describe(`${name}: tokens`, () => {
     const token = (n: number, edit: Partial<Token> = {}): Token => ({
       id: `tok_0${n}`,

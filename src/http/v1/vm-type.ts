@@ -10,7 +10,14 @@ import { fields, name, named, page, pageOf, strict } from './schema.ts'
 const vcpu = Type.Integer({ minimum: 1, maximum: 4_096 })
 const memory = Type.Integer({ minimum: 1, maximum: 67_108_864, description: 'MiB' })
 
-const properties = { name, vcpu, memory_mb: memory }
+/** It begins with a letter: sizes are kept by name, in their order, and names that are numbers would come first. */
+const typeName = Type.String({
+  pattern: '^[a-z](?:[a-z0-9._-]{0,61}[a-z0-9])?$',
+  description: '1 to 63 small letters, digits, dots, underscores and dashes, beginning with a letter',
+  examples: ['tiny'],
+})
+
+const properties = { name: typeName, vcpu, memory_mb: memory }
 
 const VM_TYPE = named('VmType', strict(properties))
 
