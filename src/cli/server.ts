@@ -104,7 +104,11 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
   }
   const outage = new Outage(log)
   let berth: Berth | undefined
-  const metrics = createMetrics({ reads: () => store.reads, waiting: () => berth?.waiting() ?? 0 })
+  const metrics = createMetrics({
+    reads: () => store.reads,
+    waiting: () => berth?.waiting() ?? 0,
+    now: () => schedule.now(),
+  })
   berth = await openBerth({
     store,
     schedule,
@@ -123,6 +127,7 @@ async function compose(options: ServerOptions, store: Store, schedule: Schedule)
       outage.over()
       metrics.batch(batch)
     },
+    happened: (events) => metrics.happened(events),
     failed(command, error) {
       if (!outage.isOne(error)) log.error({ command: command?.kind, err: error }, 'a command failed')
     },

@@ -12,6 +12,8 @@ import { extendLease } from './extend-lease.ts'
 import { forgetWish } from './forget-wish.ts'
 import { forgetAnswers } from './idempotency.ts'
 import { join } from './join.ts'
+import { labelVm } from './label-vm.ts'
+import { lookAtPool } from './look.ts'
 import { deleteVm, maintain } from './maintenance.ts'
 import { changePool, createPool, deletePool } from './pool-policy.ts'
 import { growPool, shrinkPool, sizePool } from './pool-size.ts'
@@ -56,12 +58,14 @@ const RULES = {
   shareLease,
   beatLease,
   tickPool,
+  lookAtPool,
   reserve,
   claimReservation,
   cancelReservation,
   expireReservation,
   forgetWish,
   maintain,
+  labelVm,
   deleteVm,
   claimWork,
   reportWork,
@@ -104,12 +108,14 @@ const DURING_RESET = {
   shareLease: false,
   beatLease: false,
   tickPool: false,
+  lookAtPool: false,
   reserve: false,
   claimReservation: false,
   cancelReservation: false,
   expireReservation: false,
   forgetWish: false,
   maintain: false,
+  labelVm: false,
   deleteVm: false,
   claimWork: true,
   reportWork: true,

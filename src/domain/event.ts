@@ -41,6 +41,7 @@ export type EventType =
   | 'vm.work_failed'
   | 'vm.failed'
   | 'vm.retried'
+  | 'vm.labelled'
   | 'vm.cordoned'
   | 'vm.uncordoned'
   | 'vm.removed'

@@ -225,6 +225,16 @@ export const REFUSALS = {
     retryAfterSeconds: 5,
     text: (d: { vmId: number }) => `a worker is busy with machine ${d.vmId}`,
   },
+  vm_named: {
+    status: 409,
+    text: (d: { vmId: number }) =>
+      `machine ${d.vmId} is reserved or waited for by name: its labels stay as long as it is`,
+  },
+  classes_full: {
+    status: 409,
+    text: (d: { classesMax: number }) =>
+      `the pool has machines of ${d.classesMax} combinations of size and labels already`,
+  },
   vm_state_wrong: {
     status: 409,
     text: (d: { vmId: number; state: string; allowed: string }) =>
@@ -274,6 +284,12 @@ export const REFUSALS = {
     status: 409,
     text: (d: { pool: string }) => `pool ${quote(d.pool)} has no such machines, or fewer of them`,
   },
+  queue_busy: {
+    status: 409,
+    retryAfterSeconds: 1,
+    text: (d: { pool: string }) =>
+      `too many ask about the queue of pool ${quote(d.pool)} at this moment: ask again`,
+  },
   kinds_full: {
     status: 409,
     retryAfterSeconds: 60,
@@ -317,6 +333,7 @@ export const REFUSALS = {
       `${d.failed} of the ${d.count} windows cannot be reserved`,
   },
   reservation_unknown: { status: 404, text: (d: { id: string }) => `${quote(d.id)} is no reservation` },
+  series_unknown: { status: 404, text: (d: { id: string }) => `${quote(d.id)} is no series of reservations` },
   reservation_over: {
     status: 409,
     text: (d: { id: string; state: string }) => `reservation ${quote(d.id)} is over: ${d.state}`,

@@ -42,6 +42,16 @@ describe('a reservation', () => {
     assert.equal(lab.started[0]?.durationSeconds, 600)
   })
 
+  it('ends with its window to the millisecond, whenever it begins', () => {
+    for (const lateMs of [1, 333, 999, 60_007]) {
+      const lab = new BookedLab({ small: 1 })
+      lab.bookFor(A, [kindOf()], 60, 90)
+      lab.nowMs = lab.at(60) + lateMs
+      lab.tick()
+      assert.equal(lab.leases.get(1)?.endsAtMs, lab.at(90), `${lateMs} ms late`)
+    }
+  })
+
   it('has as long to be used when it began late', () => {
     const lab = new BookedLab({ small: 1 })
     const reservation = lab.bookFor(A, [kindOf()], 60, 200)

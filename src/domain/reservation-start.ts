@@ -43,7 +43,8 @@ export function startReservations(book: Book, nowMs: number): Started[] {
 /** What a reservation begins with, if it begins now. The book stays as it is. */
 function startOf(book: Book, reservation: Reservation, nowMs: number): Started {
   const { placement, missing } = book.withoutPromises(() => machinesFor(book, reservation, nowMs))
-  const durationSeconds = Math.ceil((reservation.toMs - nowMs) / 1_000)
+  // To the millisecond: a lease that ran on past the window would run into what is booked behind it.
+  const durationSeconds = (reservation.toMs - nowMs) / 1_000
   // Whoever got it late has as long to use it.
   const lateSeconds = Math.max(0, Math.floor((nowMs - reservation.fromMs) / 1_000))
   const noShowSeconds = reservation.noShowSeconds === null ? null : reservation.noShowSeconds + lateSeconds

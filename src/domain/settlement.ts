@@ -126,7 +126,7 @@ export class Settlement {
     const { durationSeconds } = request.terms
     const no =
       placement === null
-        ? refusal('none_free', { pool: pool.name, type: typeOf(request) })
+        ? (this.#namedTaken(request) ?? refusal('none_free', { pool: pool.name, type: typeOf(request) }))
         : quotaRefusal(this.#set, pool, user, byClass(placement), durationSeconds)
     if (no?.code === 'quota_never' || (no !== null && !waits)) {
       this.#outcomes.set(joiner, no)
@@ -138,6 +138,12 @@ export class Settlement {
     if (!this.#hasMachines([pending], needs)) return false
     this.#set.apply(this.#leased(pool, [pending]))
     return true
+  }
+
+  /** Why a machine that a wish names cannot be had now; null: it can, or none is named. */
+  #namedTaken({ wish }: Request): Refusal | null {
+    const vms = wish.map(({ vmId }) => (vmId === null ? undefined : this.#set.vm(vmId)))
+    return notReady(vms.filter((vm) => vm !== undefined))
   }
 
   /** Which classes serve a wish when nothing but what is ready counts. */
@@ -389,7 +395,7 @@ export class Settlement {
     for (const grant of grants) {
       const { request, joiner, durationSeconds, chargedMinutes, weight } = grant
       const picked = this.#picked(pool, grant, taken, named)
-      const endsAtMs = durationSeconds === null ? null : nowMs + durationSeconds * 1_000
+      const endsAtMs = durationSeconds === null ? null : Math.round(nowMs + durationSeconds * 1_000)
       const { heartbeatSeconds, softGraceSeconds, purpose, labels } = request.terms
       const granted = picked.map((ready) => {
         const vm = move(ready, 'checkOut', {
@@ -431,7 +437,7 @@ export class Settlement {
           parked: false,
           leases: refs,
         })
-        events.push(grantedNow(request, refs))
+        events.push(grantedNow(request, refs, nowMs))
       }
     }
     return { vms, leases, requests, events }
@@ -551,8 +557,13 @@ function waitsNow({ id, poolId, userId, untilMs }: Request): NewEvent {
   return { type: 'request.waiting', actorId: userId, poolId, userId, data: { request: id, untilMs } }
 }
 
-function grantedNow({ id, poolId, userId }: Request, leases: Request['leases']): NewEvent {
-  return { type: 'request.granted', actorId: null, poolId, userId, data: { request: id, leases } }
+function grantedNow(
+  { id, poolId, userId, createdAtMs }: Request,
+  leases: Request['leases'],
+  nowMs: number,
+): NewEvent {
+  const data = { request: id, leases, waitedMs: nowMs - createdAtMs }
+  return { type: 'request.granted', actorId: null, poolId, userId, data }
 }
 
 /** Owners of requests that may be granted next: as many of each group as machines that it may use are ready. */

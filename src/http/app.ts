@@ -138,7 +138,7 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
     const no = storeRefusal(error) ?? refusalOf(error)
     if (no !== null) return sendRefusal(request.url, reply, no)
     log.error(
-      { requestId: request.id, method: request.method, url: request.url, err: error },
+      { requestId: request.id, method: request.method, url: request.url.split('?', 1)[0], err: error },
       'request failed',
     )
     return sendRefusal(request.url, reply, refusal('internal_error', { requestId: request.id }))

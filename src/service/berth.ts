@@ -11,8 +11,10 @@ import type { LaneSettings, Submit, SubmitKeyed } from './lane.ts'
 import { Lanes } from './lanes.ts'
 import { joinNeighbourhood } from './neighbourhood.ts'
 import { type PasswordHasher, passwordHasher } from './password.ts'
+import { QueueView } from './queue-view.ts'
 import type { Schedule } from './schedule.ts'
 import { Tokens } from './tokens.ts'
+import { Waits } from './waits.ts'
 
 export interface BerthSettings {
   readonly store: Store
@@ -34,6 +36,8 @@ export interface BerthSettings {
   /** How many callers and addresses are remembered, where that is fewer than usual. */
   readonly rememberedMax?: number
   readonly measured?: (batch: { commands: number; commitMs: number }) => void
+  /** Told what each commit of this server brought. */
+  readonly happened?: (events: readonly NewEvent[]) => void
   readonly failed?: (command: Command | null, error: unknown) => void
 }
 
@@ -42,6 +46,10 @@ export interface Berth {
   readonly submitKeyed: SubmitKeyed
   readonly reads: Reads
   readonly feed: Feed
+  /** Whoever waits for what becomes of a request. */
+  readonly waits: Waits
+  /** Where requests stand. */
+  readonly queue: QueueView
   readonly schedule: Schedule
   readonly credentials: Credentials
   readonly tokens: Tokens
@@ -83,6 +91,8 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
   const { reads, neighbours } = store
   const firstEventId = await reads.lastEventId()
   const feed = new Feed(firstEventId, neighbours === null ? null : () => reads.lastEventId())
+  const waits = new Waits(reads, feed, schedule, neighbours !== null)
+  let queue: QueueView | null = null
   let resetsUpTo = firstEventId
   const lanes = new Lanes(
     store,
@@ -95,6 +105,9 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
           settings.wiped?.()
         }
         feed.committed(commit)
+        waits.committed(commit.events)
+        queue?.committed(commit.events)
+        settings.happened?.(commit.events)
         const accountsChanged = commit.events.some(({ type }) => ACCOUNT_TYPES.has(type))
         neighbours?.tell({ leftWork: commit.leftWork, accountsChanged })
       },
@@ -103,6 +116,7 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
     },
     settings.lane,
   )
+  queue = new QueueView(lanes.submit, reads, schedule)
   const neighbourhood =
     neighbours === null
       ? null
@@ -123,6 +137,8 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
     submitKeyed: lanes.submitKeyed,
     reads,
     feed,
+    waits,
+    queue,
     schedule,
     credentials,
     tokens,
@@ -130,6 +146,7 @@ export async function openBerth(settings: BerthSettings): Promise<Berth> {
     hasher,
     settings,
     async close() {
+      waits.stop()
       await neighbourhood?.stop()
       await lanes.drain()
     },

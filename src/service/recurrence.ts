@@ -29,7 +29,7 @@ export interface Window {
 }
 
 /** The most windows that a rule may have in a horizon, and the highest COUNT. */
-const OCCURRENCES_MAX = 400
+export const OCCURRENCES_MAX = 400
 
 const RULE_LENGTH_MAX = 500
 const PERIODS_MAX = 20_000

@@ -18,6 +18,9 @@ const SECRET_BYTES = 32
 /** Begins every secret, so that scanners for secrets that were published by mistake know one. */
 const SECRET_PREFIX = 'berth_'
 const SECRET = /^berth_[\w-]{43}$/
+/** Begins the secrets that a calendar is read with, and that do nothing else. */
+const CALENDAR_PREFIX = 'bcal_'
+const CALENDAR_SECRET = /^bcal_[\w-]{43}$/
 
 /** A caller with a token. */
 export interface TokenCaller extends Caller {
@@ -57,7 +60,28 @@ export class Tokens {
 
   /** A new secret, and the hash that is kept of it. */
   draw(): { secret: string; hash: string } {
-    const secret = SECRET_PREFIX + this.#settings.randomBytes(SECRET_BYTES).toString('base64url')
+    return this.#draw(SECRET_PREFIX)
+  }
+
+  /** The same for the link of a calendar: what its beginning says is part of what is hashed, so neither kind passes for the other. */
+  drawForCalendar(): { secret: string; hash: string } {
+    return this.#draw(CALENDAR_PREFIX)
+  }
+
+  /** Whose calendar a secret opens. Refused: `token_invalid`. */
+  async calendarOwner(secret: string): Promise<number | Refusal> {
+    if (!CALENDAR_SECRET.test(secret)) return refusal('token_invalid')
+    const { reads, schedule } = this.#settings
+    const token = await reads.tokenByHash(hashOf(secret))
+    const user = token === null ? null : await reads.user(token.userId)
+    const nowMs = schedule.now()
+    if (token === null || user === null || !tokenHolds(token, user, nowMs)) return refusal('token_invalid')
+    this.#used({ tokenId: token.id, userId: user.id }, nowMs)
+    return user.id
+  }
+
+  #draw(prefix: string): { secret: string; hash: string } {
+    const secret = prefix + this.#settings.randomBytes(SECRET_BYTES).toString('base64url')
     return { secret, hash: hashOf(secret) }
   }
 
@@ -113,7 +137,7 @@ export class Tokens {
     return uses
   }
 
-  #used({ tokenId, userId }: TokenCaller, atMs: number): void {
+  #used({ tokenId, userId }: Pick<TokenUse, 'tokenId' | 'userId'>, atMs: number): void {
     const use = this.#uses.get(tokenId)
     if (use === undefined) this.#uses.set(tokenId, { tokenId, userId, atMs })
     else (use as { atMs: number }).atMs = atMs

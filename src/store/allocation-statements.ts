@@ -131,7 +131,9 @@ export function allocationStatements(dialect: Dialect) {
          SELECT min(due_at_ms) AS at_ms FROM lease WHERE pool_id = :poolId AND due_at_ms IS NOT NULL
          UNION ALL SELECT min(until_ms) FROM request WHERE pool_id = :poolId AND state = 'waiting'
          UNION ALL SELECT min(from_ms) FROM reservation WHERE pool_id = :poolId AND state = 'confirmed'
-         UNION ALL SELECT min(to_ms) FROM reservation WHERE pool_id = :poolId AND state = 'active') AS times`,
+         UNION ALL SELECT min(to_ms) FROM reservation WHERE pool_id = :poolId AND state = 'active'
+         UNION ALL SELECT min(from_ms + no_show_seconds * 1000) FROM reservation
+                   WHERE pool_id = :poolId AND state = 'active' AND claimed = 0) AS times`,
     ),
     usage: usageStatements(dialect),
   }

@@ -5,6 +5,7 @@
 import { isRefusal } from '../domain/refusal.ts'
 import { expired, type Reservation } from '../domain/reservation.ts'
 import type { Submit } from '../service/lane.ts'
+import { leasesOf } from '../service/reservation-leases.ts'
 import type { PoolReading, Reads } from '../store/port.ts'
 import type { DueSettings } from './due.ts'
 import type { NextSweep, Sweep } from './sweep.ts'
@@ -50,27 +51,8 @@ async function tick(settings: DueSettings, { pool: { id: poolId } }: PoolReading
 
 const ALL = { after: '', rowsMax: 1_000 } as const
 
-async function expire(submit: Submit, reads: Reads, { id, poolId, userId }: Reservation): Promise<void> {
-  const answer = await submit({
-    kind: 'expireReservation',
-    id,
-    vmIds: await machinesOf(reads, id, poolId, userId),
-  })
+async function expire(submit: Submit, reads: Reads, reservation: Reservation): Promise<void> {
+  const vmIds = (await leasesOf(reads, reservation)).map(({ vmId }) => vmId)
+  const answer = await submit({ kind: 'expireReservation', id: reservation.id, vmIds })
   if (isRefusal(answer)) throw new Error(answer.message)
-}
-
-/** The machines that a reservation's holder has by it. */
-export async function machinesOf(
-  reads: Reads,
-  id: string,
-  poolId: number,
-  userId: number,
-): Promise<number[]> {
-  const vmIds: number[] = []
-  for (let after = null; ; ) {
-    const leases = await reads.leases({ running: true, poolId, userId }, { after, rowsMax: 1_000 })
-    vmIds.push(...leases.filter(({ reservationId }) => reservationId === id).map(({ vmId }) => vmId))
-    if (leases.length < 1_000) return vmIds
-    after = leases.at(-1) as never
-  }
 }

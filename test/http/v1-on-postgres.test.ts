@@ -2,4 +2,11 @@
 import { runOn } from '../support/test-server.ts'
 
 runOn('postgres')
-for (const tests of ['./v1.test.ts', './v1-conformance.test.ts']) await import(tests)
+for (const tests of [
+  './v1.test.ts',
+  './v1-conformance.test.ts',
+  './v1-leases.test.ts',
+  './v1-requests.test.ts',
+  './v1-reservations.test.ts',
+])
+  await import(tests)

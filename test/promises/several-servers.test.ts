@@ -87,6 +87,35 @@ describe('what one server was told, another knows', () => {
     }))
 })
 
+describe('whoever waits on one server', () => {
+  it('is told what another one granted', () =>
+    withServers({}, async (a, b) => {
+      await seed(a, { users: 2, machines: 1 })
+      await until(
+        async () =>
+          (await b.call('GET', '/create_resource_pool/basicstats')).body['Pool Stats'].free_VM_in_pool === 1,
+      )
+      const as = async (server: TestServer, id: number) => {
+        const credentials = { email: `user${id}@example.org`, password: `pw-${id}` }
+        const { body } = await server.call('POST', '/api/v1/tokens', credentials)
+        return { authorization: `Bearer ${body.token}` }
+      }
+      const [bob, eve] = [await as(a, 2), await as(b, 3)]
+      const wish = { pool: 'default', duration: 'PT1H' }
+      const held = await b.call('POST', '/api/v1/leases', wish, eve)
+      assert.equal(held.status, 201, JSON.stringify(held.body))
+      const queued = await a.call('POST', '/api/v1/leases', { ...wish, wait: 'PT1H' }, bob)
+      assert.equal(queued.status, 202, JSON.stringify(queued.body))
+      const at = `/api/v1/requests/${queued.body.request.id}`
+      const answer = a.call('GET', `${at}?wait=PT30S`, undefined, bob)
+      await until(() => a.berth.waits.count === 1)
+      await b.call('DELETE', `/api/v1/leases/${held.body.leases[0].id}`, undefined, eve)
+      const { id } = held.body.leases[0].machine
+      assert.equal((await b.call('POST', '/maintenance', { ...AS_ADMIN, vmid: id })).status, 201)
+      assert.equal((await answer).body.state, 'granted')
+    }))
+})
+
 describe('the work of two servers', () => {
   it('is shared by claims: no machine is made or cleaned twice, and a pool grows to its size', () =>
     withServers({ poolCleaning: 'automatic', simulatedDelayMs: 20 }, async (a, b, schema) => {

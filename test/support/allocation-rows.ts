@@ -6,7 +6,7 @@ import type { BookChange } from '../../src/domain/book.ts'
 import type { Lease } from '../../src/domain/lease.ts'
 import { isContended, type Pool, type Tally } from '../../src/domain/pool.ts'
 import type { Request } from '../../src/domain/request.ts'
-import type { Reservation } from '../../src/domain/reservation.ts'
+import { type Reservation, reservationDueAtMs } from '../../src/domain/reservation.ts'
 import type { Vm } from '../../src/domain/vm.ts'
 import { classOf } from '../../src/domain/vm-class.ts'
 import {
@@ -228,10 +228,7 @@ export function allocationReads(tables: MemoryTables): AllocationReads {
         ...[...tables.requests.values()]
           .filter(ofPool)
           .map(({ state, untilMs }) => (state === 'waiting' ? untilMs : null)),
-        ...[...tables.reservations.values()].filter(ofPool).map((reservation) => {
-          if (reservation.state === 'confirmed') return reservation.fromMs
-          return reservation.state === 'active' ? reservation.toMs : null
-        }),
+        ...[...tables.reservations.values()].filter(ofPool).map(reservationDueAtMs),
       ].filter((atMs) => atMs !== null)
       return times.length === 0 ? null : Math.min(...times)
     },

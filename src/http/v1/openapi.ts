@@ -5,7 +5,7 @@ import { Type } from 'typebox'
 import { REFUSALS, type RefusalCode } from '../../domain/refusal.ts'
 import { PARTIAL_TYPE } from './page.ts'
 import { PROBLEM_TYPE } from './problem.ts'
-import type { Route } from './route.ts'
+import type { Answer, Route } from './route.ts'
 import { named, nullable, strict } from './schema.ts'
 
 const PROBLEM = named(
@@ -156,7 +156,7 @@ function operationOf(route: Route, lift: (value: unknown) => unknown): Json {
     responses[status] = {
       description: answer.description,
       ...(Object.keys(headers).length === 0 ? {} : { headers }),
-      ...(answer.schema === null ? {} : { content: contentOf(route, answer.schema, lift) }),
+      ...(answer.schema === null ? {} : { content: contentOf(route, answer, answer.schema, lift) }),
     }
   }
   const byStatus = Map.groupBy(refusalsOf(route), (code) => REFUSALS[code].status)
@@ -181,8 +181,16 @@ function operationOf(route: Route, lift: (value: unknown) => unknown): Json {
 }
 
 /** A list or a thing whose fields can be picked has a second type of answer, which promises none of them. */
-function contentOf(route: Route, schema: TSchema, lift: (value: unknown) => unknown): Json {
-  const whole = { 'application/json': { schema: lift(schema) } }
+function contentOf(
+  route: Route,
+  { streams, type = 'application/json' }: Answer,
+  schema: TSchema,
+  lift: (value: unknown) => unknown,
+): Json {
+  const whole = {
+    [type]: { schema: lift(schema) },
+    ...(streams ? { 'text/event-stream': { schema: { type: 'string' } } } : {}),
+  }
   const picks = route.query !== undefined && 'fields' in route.query.properties
   return picks ? { ...whole, [PARTIAL_TYPE]: { schema: { type: 'object' } } } : whole
 }

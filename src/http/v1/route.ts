@@ -14,11 +14,15 @@ import type { TokenCaller } from '../../service/tokens.ts'
 type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** What a successful answer of one status is. */
-interface Answer {
+export interface Answer {
   readonly description: string
   /** null: it has no body. */
   readonly schema: TSchema | null
   readonly headers?: readonly ('ETag' | 'Location')[]
+  /** What it is, where that is no JSON. */
+  readonly type?: string
+  /** True: it may be asked for as a stream of events, too. */
+  readonly streams?: true
 }
 
 /** A call whose parts have been checked. */

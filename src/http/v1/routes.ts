@@ -9,10 +9,14 @@ import { may } from '../../domain/permission.ts'
 import { isRefusal, type Refusal, refusal } from '../../domain/refusal.ts'
 import type { Berth } from '../../service/berth.ts'
 import type { TokenCaller } from '../../service/tokens.ts'
+import { CALENDAR_ROUTES } from './calendar.ts'
 import { docsRoute, documentRoute } from './docs.ts'
 import { keepGate, type RateLimits } from './gate.ts'
+import { LEASE_ROUTES } from './lease.ts'
 import { POOL_ROUTES } from './pool.ts'
 import { sayProblem } from './problem.ts'
+import { REQUEST_ROUTES } from './request.ts'
+import { RESERVATION_ROUTES } from './reservation.ts'
 import type { Call, Outcome, Route } from './route.ts'
 import { strict } from './schema.ts'
 import { TOKEN_ROUTES } from './token.ts'
@@ -28,11 +32,17 @@ const ROUTES: readonly Route[] = [
   ...VM_TYPE_ROUTES,
   ...POOL_ROUTES,
   ...VM_ROUTES,
+  ...LEASE_ROUTES,
+  ...REQUEST_ROUTES,
+  ...RESERVATION_ROUTES,
+  ...CALENDAR_ROUTES,
 ]
 
 const PREFIX = '/api/v1'
 
 export function v1Routes(app: FastifyInstance, berth: Berth, limits: RateLimits): void {
+  // Whoever waits for a request is answered before the server stops.
+  app.addHook('preClose', async () => berth.waits.stop())
   void app.register(async (v1) => {
     readBodies(v1)
     keepGate(v1, berth, limits)
@@ -85,8 +95,8 @@ function addRoute(v1: FastifyInstance, berth: Berth, route: Route): void {
   const { action, secrets = [], handle } = route
   const isPost = route.method === 'POST'
   const response: Record<string, unknown> = {}
-  for (const [status, { schema }] of Object.entries(route.answers))
-    if (schema !== null) response[status] = schema
+  for (const [status, { schema, type }] of Object.entries(route.answers))
+    if (schema !== null && type === undefined) response[status] = schema
 
   v1.route({
     method: route.method,

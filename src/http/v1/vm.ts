@@ -202,6 +202,27 @@ export const VM_ROUTES: readonly Route[] = [
     }),
   ),
   route({
+    method: 'PATCH',
+    path: '/machines/{id}',
+    id: 'changeMachine',
+    tag: 'machines',
+    summary: 'Give a machine other labels',
+    description:
+      'All of them are replaced. A lease on it goes on; a reservation that needs a machine with the old labels is kept by others where that is possible.',
+    auth: 'bearer',
+    action: 'vm.maintain',
+    params: byId,
+    body: named('MachineChange', strict({ labels })),
+    answers: { 200: { description: 'the machine', schema: VM } },
+    refusals: ['vm_unknown', 'vm_named', 'classes_full'],
+    async handle({ berth, caller, params, body, requestId }) {
+      const { labels } = body
+      const done = await berth.submit({ kind: 'labelVm', actor: caller, vmId: params.id, labels, requestId })
+      if (isRefusal(done)) return done
+      return said(200, shownTo(caller, await poolNames(berth))(done.vm))
+    },
+  }),
+  route({
     method: 'DELETE',
     path: '/machines/{id}',
     id: 'deleteMachine',
