@@ -25,13 +25,6 @@ export interface VmClass {
 /** Ordinary classes that a pool may have. */
 export const CLASSES_MAX = 64
 
-const PART = /^[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?$/i
-
-/** Whether a text can be a label's name or value: 1 to 63 letters, digits, `.`, `_`, `/`, `-`, beginning and ending with a letter or digit. */
-export function isLabelPart(text: string): boolean {
-  return PART.test(text)
-}
-
 /** The text of the class of machines of `type` with `labels`; of the solo class of `soloVmId` unless that is null. */
 export function classKeyOf(type: VmType, labels: Labels, soloVmId: number | null): ClassKey {
   const names = Object.keys(labels).sort()

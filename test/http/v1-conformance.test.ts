@@ -467,6 +467,8 @@ describe('every operation of /api/v1', () => {
       if (schema !== undefined) wrong.push(...wrongObjects(resolved(schema), right ?? {}))
       for (const body of wrong) {
         if (schema === undefined && body === 'null') continue
+        // Naming a type without sending anything is no body at all.
+        if (method === 'delete' && body === '') continue
         const status = await send(method, operation, { ...at, body })
         assert.ok(status >= 400, `${JSON.stringify(body)} was answered ${status}`)
       }

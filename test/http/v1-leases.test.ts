@@ -116,6 +116,12 @@ describe('POST /leases', () => {
     assertProblem(await ada('PATCH', '/machines/9999', { labels: {} }), 404, 'vm_unknown')
   })
 
+  it('is given back by a client that names the type of a body which it does not send', async () => {
+    const { id } = await lease(bob, { pool: 'lab' })
+    const json = { 'content-type': 'application/json' }
+    assert.equal((await bob('DELETE', `/leases/${id}`, undefined, json)).status, 200)
+  })
+
   it('has one effect under one key, whichever pool it was', async () => {
     const headers = { 'idempotency-key': 'once' }
     const body = { pools: ['empty', 'lab'], duration: 'PT1H' }

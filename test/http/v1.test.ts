@@ -360,6 +360,8 @@ describe('machines', () => {
   before(async () => {
     ;({ server, ada, bob } = await serve())
     await ada('POST', '/pools', { name: 'default', size: 3, type_mix: { small: 2, large: 1 } })
+    // On PostgreSQL pools are filled side by side: one after the other, their machines have known ids.
+    await until(async () => (await ada('GET', '/machines?state=ready')).body.items.length === 3)
     await ada('POST', '/pools', { name: 'other', size: 3, type_mix: { small: 1 }, aliases: ['another'] })
     await until(async () => (await ada('GET', '/machines?state=ready')).body.items.length === 6)
     const { id: userid } = (await bob('GET', '/users/me')).body

@@ -147,7 +147,7 @@ export function tablesOf({
 }
 
 /** Decides the commands of a batch and settles it; `load` gives what it turns out to need. Books are built anew for each batch. */
-export function decideAll(
+function decideAll(
   set: WorkingSet,
   commands: readonly Command[],
   load: (needs: MoreNeeds) => MoreRows,
@@ -163,7 +163,7 @@ export function decideAll(
 }
 
 /** Gives a batch the books that were loaded whole for it. */
-export function takeBooks(set: WorkingSet, books: readonly LoadedBook[]): void {
+function takeBooks(set: WorkingSet, books: readonly LoadedBook[]): void {
   for (const { poolId, whole } of books) {
     assert.ok(whole, `the book of pool ${poolId} was not loaded`)
     set.takeBook(poolId, Book.of(whole, set.nowMs))
