@@ -147,3 +147,79 @@ export function cycling(
     atRest: () => step === 0,
   }
 }
+
+/** One HTTP request to /api/v1. */
+function v1(method: string, path: string, token: string, body: object | null = null): Buffer {
+  const text = body === null ? '' : JSON.stringify(body)
+  const type =
+    body === null ? '' : `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\n`
+  return Buffer.from(
+    `${method} /api/v1${path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer ${token}\r\n${type}\r\n${text}`,
+  )
+}
+
+function bodyOf({ text }: Answer): unknown {
+  return JSON.parse(text.slice(text.indexOf('\r\n\r\n') + 4))
+}
+
+/** A client of /api/v1 that takes whichever machine is free and gives it back. */
+export function leasing(token: string, body: object): Client {
+  const ask = v1('POST', '/leases', token, body)
+  let lease: string | null = null
+  return {
+    next(answer) {
+      if (answer === null || lease !== null) {
+        lease = null
+        return ask
+      }
+      lease = (bodyOf(answer) as { leases: { id: string }[] }).leases[0]?.id ?? ''
+      return v1('DELETE', `/leases/${lease}`, token)
+    },
+    atRest: () => lease === null,
+  }
+}
+
+/** What clients of a queue went through together. */
+export interface QueueLoad {
+  grants: number
+  /** From a check-in to the answer that grants its machine to somebody who waits. */
+  readonly grantMs: number[]
+  /** When each machine was given back, until it is granted again. */
+  readonly givenBackMs: Map<string, number>
+}
+
+/** A client of /api/v1 that asks for a machine, waits for it by long poll, gives it back, and asks again. */
+export function queueing(token: string, body: object, shared: QueueLoad): Client {
+  const ask = v1('POST', '/leases', token, body)
+  let isHeld = false
+  let isAsking = true
+  const hold = (lease: string) => {
+    isHeld = true
+    shared.grants++
+    return v1('DELETE', `/leases/${lease}`, token)
+  }
+  const machineOf = (lease: string) => lease.slice(0, lease.indexOf('-'))
+  return {
+    next(answer) {
+      isAsking = answer === null || isHeld
+      isHeld = false
+      if (answer === null || isAsking) return ask
+      const said = bodyOf(answer) as {
+        id?: string
+        leases?: (string | { id: string })[]
+        request?: { id: string }
+      }
+      const [lease] = said.leases ?? []
+      if (typeof lease === 'object') return hold(lease.id)
+      if (lease === undefined) return v1('GET', `/requests/${said.request?.id ?? said.id}?wait=PT10S`, token)
+      const machine = machineOf(lease)
+      const sinceMs = shared.givenBackMs.get(machine)
+      if (sinceMs !== undefined) shared.grantMs.push(performance.now() - sinceMs)
+      shared.givenBackMs.delete(machine)
+      const giveBack = hold(lease)
+      shared.givenBackMs.set(machine, performance.now())
+      return giveBack
+    },
+    atRest: () => isAsking,
+  }
+}

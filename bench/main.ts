@@ -7,18 +7,34 @@ import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
 import { benchDay } from './day.ts'
-import { type Client, cycling, get, type LoadResult, post, repeating, runLoad } from './load.ts'
+import {
+  type Client,
+  cycling,
+  get,
+  type LoadResult,
+  leasing,
+  post,
+  type QueueLoad,
+  queueing,
+  repeating,
+  runLoad,
+} from './load.ts'
 import { benchPostgres } from './postgres.ts'
 import {
   ADMIN,
   addMachines,
   type BenchServer,
   call,
+  cleanAutomatically,
   fill,
+  fillQueue,
   newFolder,
+  OPEN_RACK,
   removeFolders,
   startServer,
+  tokensOf,
   userOf,
+  wishOf,
 } from './setup.ts'
 
 const { values: options, positionals } = parseArgs({
@@ -161,6 +177,77 @@ async function newPool(machines: number): Promise<string> {
   return folder
 }
 
+/** Checkout and check-in through /api/v1, each with a bearer token; workers clean beside it. */
+async function v1Cycles(): Promise<void> {
+  const folder = await newPool(1_000)
+  cleanAutomatically(folder)
+  const server = await startServer(folder)
+  const tokens = await tokensOf(server.url)
+  const clients = () =>
+    times(CONNECTIONS, (i) => leasing(tokens[i % tokens.length] ?? '', { pool: 'default' }))
+  const measured = await against(server, noops, clients)
+  report({ what: '/api/v1: checkout and check-in with a bearer token', ...measured.real })
+  await server.stop()
+}
+
+/** What waits and is booked in the pool of `queue`, beside those who are measured. */
+const CROWD = options.quick ? 1_000 : 10_000
+const CROWDED_MACHINES = options.quick ? 10_000 : 100_000
+/** Machines that go from hand to hand among twice as many people. */
+const CIRCULATING = 36
+
+/** People who wait for machines that others give back, in a pool where thousands wait behind them, and in one where nobody else does. */
+async function queue(): Promise<void> {
+  const servers: BenchServer[] = []
+  for (const crowd of [0, CROWD]) {
+    const folder = await newPool(CIRCULATING)
+    fillQueue(folder, { machines: CROWDED_MACHINES, free: CIRCULATING, waiting: crowd, booked: crowd })
+    servers.push(await startServer(folder))
+  }
+  const rounds = await Promise.all(
+    servers.map(async (server) => ({ server, tokens: await tokensOf(server.url), results: [] as Granted[] })),
+  )
+  for (let i = 0; i <= ROUNDS; i++)
+    for (const { server, tokens, results } of rounds) {
+      const result = await loadQueue(server, tokens)
+      // The first round warms up.
+      if (i > 0) results.push(result)
+    }
+  const [alone, crowded] = rounds.map(({ results }) => results) as [Granted[], Granted[]]
+  const shown = (results: readonly Granted[]) => ({
+    perSecond: median(results.map(({ perSecond }) => perSecond)),
+    p50Ms: median(results.map(({ p50Ms }) => p50Ms)),
+    p99Ms: median(results.map(({ p99Ms }) => p99Ms)),
+  })
+  const machines = CROWDED_MACHINES.toLocaleString('en')
+  const note = 'grants/s; ms: from a check-in, over cleaning, to the answer of who waited for that machine'
+  report({ what: `queue of ${2 * CIRCULATING} people, ${machines} machines`, ...shown(alone), note })
+  const ratio = median(crowded.map(({ perSecond }, i) => perSecond / (alone[i] as Granted).perSecond))
+  const others = CROWD.toLocaleString('en')
+  const what = `the same, with ${others} others waiting and ${others} reservations`
+  report({ what, ...shown(crowded), ratio, note: 'ratio: to the row before' })
+  for (const server of servers) await server.stop()
+}
+
+interface Granted {
+  readonly perSecond: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+}
+
+async function loadQueue(server: BenchServer, tokens: readonly string[]): Promise<Granted> {
+  const shared: QueueLoad = { grants: 0, grantMs: [], givenBackMs: new Map() }
+  const clients = times(2 * CIRCULATING, (i) => {
+    const { type, os } = wishOf(i)
+    const body = { pool: 'default', type, selector: { os, rack: OPEN_RACK }, duration: 'PT5M', wait: 'PT10M' }
+    return queueing(tokens[i % tokens.length] ?? '', body, shared)
+  })
+  const { seconds } = await load(server, clients)
+  const sorted = shared.grantMs.sort((a, b) => a - b)
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
+  return { perSecond: shared.grants / seconds, p50Ms: at(0.5), p99Ms: at(0.99) }
+}
+
 async function singleReads(folder: string): Promise<void> {
   const server = await startServer(folder)
   const noop = () => times(CONNECTIONS, () => repeating(get('/noop/id/1')))
@@ -259,6 +346,8 @@ async function embedded(): Promise<void> {
   await durableCycles(few, many, 0)
   await durableCycles(few, many, DISK_MS)
   await singleReads(few)
+  await v1Cycles()
+  await queue()
   await bigPool()
 }
 

@@ -1,11 +1,12 @@
 /** A list that is always sorted. What an entry is sorted by may change only while it is not in the list. */
 export class Line<T> {
   readonly #compare: (a: T, b: T) => number
-  readonly #entries: T[] = []
+  readonly #entries: T[]
 
   /** `compare` has to tell any two entries apart. */
-  constructor(compare: (a: T, b: T) => number) {
+  constructor(compare: (a: T, b: T) => number, entries: Iterable<T> = []) {
     this.#compare = compare
+    this.#entries = [...entries].sort(compare)
   }
 
   get first(): T | undefined {

@@ -116,7 +116,8 @@ function firstOf({ queue, pool }: Book): Row | null {
   let first: Row | null = null
   for (const group of queue.groups.values()) {
     const row = queue.firstOf(group, pool.queue.departed)
-    if (row !== null && (first === null || queue.isBefore(row, first, pool.queue.departed))) first = row
+    if (row !== null && (first === null || queue.comparePlaces(row, first, pool.queue.departed) < 0))
+      first = row
   }
   return first
 }

@@ -65,6 +65,8 @@ interface OwnGroup extends Writable<Group> {
 
 interface OwnFlow extends Writable<QueueFlow> {
   rows: Set<OwnRow>
+  /** How many of them are not parked. */
+  active: number
 }
 
 /** The first of a row, which stands for it. */
@@ -76,8 +78,16 @@ export class Queue {
   readonly #groups = new Map<string, OwnGroup>()
   readonly #flows = new Map<number, OwnFlow>()
   readonly #rowOf = new Map<string, OwnRow>()
-  /** Rows whose first request may not say what the row says. */
-  readonly #unwritten = new Set<OwnRow>()
+  /** Flows with rows that are not parked. */
+  readonly #active = new Line<OwnFlow>(compareFlows)
+  /** Flows without rows. */
+  readonly #idle = new Line<OwnFlow>(compareFlows)
+  /** How many rows are overdue from a departure on. */
+  readonly #dues = new Map<number, number>()
+  /** Rows that machines are collected for. */
+  readonly #collecting = new Set<OwnRow>()
+  /** Requests that may not say what their rows say. */
+  readonly #unwritten = new Set<string>()
   #activeRows = 0
 
   get groups(): ReadonlyMap<string, Group> {
@@ -134,9 +144,9 @@ export class Queue {
     return rows.map(({ flow }) => flow.userId)
   }
 
-  /** Whether a row comes before another one. */
-  isBefore(a: Row, b: Row, departures: number): boolean {
-    return comparePlaces(a as OwnRow, b as OwnRow, departures) < 0
+  /** Before 0: `a` comes before `b`. */
+  comparePlaces(a: Row, b: Row, departures: number): number {
+    return comparePlaces(a as OwnRow, b as OwnRow, departures)
   }
 
   isOverdue(row: Row, departures: number): boolean {
@@ -145,25 +155,31 @@ export class Queue {
 
   /** Whether some row is overdue since this departure. */
   becomesOverdue(departures: number): boolean {
-    for (const { byDue } of this.#groups.values()) {
-      // The first row that has been overdue for less than a departure, if there is one.
-      const found = byDue.entries[byDue.indexOf({ due: departures, seq: 0 } as OwnRow)]
-      if (found?.due === departures) return true
-    }
-    return false
+    return this.#dues.has(departures)
+  }
+
+  /** Rows that machines are collected for. */
+  get collecting(): Iterable<Row> {
+    return [...this.#collecting]
+  }
+
+  /** The rows of a group that are not parked, and have a departure at which they are overdue, or have none. */
+  rowsDue(group: Group, isDue: boolean): Row[] {
+    const { byTag, byDue } = group as OwnGroup
+    if (isDue) return [...byDue.entries]
+    return byTag.entries.length === byDue.entries.length
+      ? []
+      : byTag.entries.filter(({ due }) => due === null)
   }
 
   /** The least tag that waits and is not parked. */
   get leastTag(): number {
-    let least = Number.POSITIVE_INFINITY
-    for (const { byTag } of this.#groups.values()) least = Math.min(least, byTag.first?.tag ?? least)
-    return least
+    return this.#active.first?.tag ?? Number.POSITIVE_INFINITY
   }
 
   /** Whether a user waits with a row that is not parked. */
   isActive(userId: number): boolean {
-    for (const row of this.rowsOf(userId)) if (!row.parked) return true
-    return false
+    return (this.#flows.get(userId)?.active ?? 0) > 0
   }
 
   /** The tag of a user's flow; `v` when it has none. */
@@ -183,7 +199,7 @@ export class Queue {
   put(request: Request, waits = true): Row {
     const known = this.#rowOf.get(request.id)
     if (known !== undefined) {
-      this.#change(known, () => {
+      this.#edit(known, true, () => {
         known.requests = known.requests.filter(({ id }) => id !== request.id)
         insert(known.requests, request)
       })
@@ -197,14 +213,14 @@ export class Queue {
       const { tag } = flow
       row = { group, flow, requests: [request], tag, due, seq: request.seq, parked, collectSinceMs }
       group.rows.set(flow.userId, row)
-      flow.rows.add(row)
-      this.#enter(row)
-    } else {
       const joined = row
-      this.#change(joined, () => insert(joined.requests, request))
-    }
+      this.#changeFlow(flow, () => flow.rows.add(joined))
+      if (collectSinceMs !== null) this.#collecting.add(row)
+      this.#enter(row)
+    } else
+      this.#edit(row, compareRequests(request, headOf(row)) < 0, ({ requests }) => insert(requests, request))
     this.#rowOf.set(request.id, row)
-    this.#unwritten.add(row)
+    this.#unwritten.add(request.id)
     return row
   }
 
@@ -215,14 +231,13 @@ export class Queue {
     this.#rowOf.delete(requestId)
     const index = row.requests.findIndex(({ id }) => id === requestId)
     if (row.requests.length > 1) {
-      this.#change(row, () => row.requests.splice(index, 1))
-      this.#unwritten.add(row)
+      this.#edit(row, index === 0, ({ requests }) => requests.splice(index, 1))
       return
     }
     this.#leave(row)
-    this.#unwritten.delete(row)
+    this.#collecting.delete(row)
     const { group, flow } = row
-    flow.rows.delete(row)
+    this.#changeFlow(flow, () => flow.rows.delete(row))
     group.rows.delete(flow.userId)
     if (group.rows.size === 0) this.#groups.delete(group.key)
   }
@@ -236,7 +251,9 @@ export class Queue {
   setTag(userId: number, tag: number): void {
     const flow = this.#flow(userId, tag)
     if (flow.tag === tag) return
-    flow.tag = tag
+    this.#changeFlow(flow, () => {
+      flow.tag = tag
+    })
     for (const row of flow.rows) {
       if (!row.parked) row.group.byTag.remove(row)
       row.tag = tag
@@ -246,30 +263,39 @@ export class Queue {
 
   setRow(row: Row, edit: Partial<Pick<Row, 'due' | 'parked' | 'collectSinceMs'>>): void {
     const own = row as OwnRow
-    this.#change(own, () => Object.assign(own, edit))
-    this.#unwritten.add(own)
+    const { due, parked, collectSinceMs } = { ...own, ...edit }
+    if (own.due === due && own.parked === parked && own.collectSinceMs === collectSinceMs) return
+    this.#change(own, () => Object.assign(own, { due, parked, collectSinceMs }))
+    if (collectSinceMs === null) this.#collecting.delete(own)
+    else this.#collecting.add(own)
+    this.#unwritten.add(headOf(own).id)
   }
 
   /** Flows without requests whose tag says no more than `v` does are forgotten. */
   forgetFlows(v: number): void {
-    for (const [userId, { rows, tag }] of this.#flows)
-      if (rows.size === 0 && tag <= v) this.#flows.delete(userId)
+    for (let flow = this.#idle.first; flow !== undefined && flow.tag <= v; flow = this.#idle.first) {
+      this.#idle.remove(flow)
+      this.#flows.delete(flow.userId)
+    }
   }
 
   /** Writes what rows say into their requests, and returns the requests that said something else. */
   write(): Request[] {
     const written: Request[] = []
-    for (const row of this.#unwritten)
-      for (const [i, request] of row.requests.entries()) {
-        const first = i === 0
-        const due = first ? row.due : null
-        const parked = first && row.parked
-        const collectSinceMs = first ? row.collectSinceMs : null
-        if (request.due === due && request.parked === parked && request.collectSinceMs === collectSinceMs)
-          continue
-        row.requests[i] = { ...request, due, parked, collectSinceMs }
-        written.push(row.requests[i])
-      }
+    for (const id of this.#unwritten) {
+      const row = this.#rowOf.get(id)
+      if (row === undefined) continue
+      const i = row.requests.findIndex((request) => request.id === id)
+      const request = row.requests[i] as Request
+      const first = i === 0
+      const due = first ? row.due : null
+      const parked = first && row.parked
+      const collectSinceMs = first ? row.collectSinceMs : null
+      if (request.due === due && request.parked === parked && request.collectSinceMs === collectSinceMs)
+        continue
+      row.requests[i] = { ...request, due, parked, collectSinceMs }
+      written.push(row.requests[i])
+    }
     this.#unwritten.clear()
     return written
   }
@@ -277,8 +303,9 @@ export class Queue {
   #flow(userId: number, tag: number): OwnFlow {
     let flow = this.#flows.get(userId)
     if (flow === undefined) {
-      flow = { userId, tag, rows: new Set() }
+      flow = { userId, tag, rows: new Set(), active: 0 }
       this.#flows.set(userId, flow)
+      this.#idle.add(flow)
     }
     return flow
   }
@@ -307,18 +334,48 @@ export class Queue {
   }
 
   #enter(row: OwnRow): void {
+    const { group, flow, due } = row
     row.seq = headOf(row).seq
     if (row.parked) return
     this.#activeRows++
-    row.group.byTag.add(row)
-    if (row.due !== null) row.group.byDue.add(row)
+    this.#countActive(flow, 1)
+    group.byTag.add(row)
+    if (due === null) return
+    group.byDue.add(row)
+    this.#dues.set(due, (this.#dues.get(due) ?? 0) + 1)
   }
 
   #leave(row: OwnRow): void {
+    const { group, flow, due } = row
     if (row.parked) return
     this.#activeRows--
-    row.group.byTag.remove(row)
-    if (row.due !== null) row.group.byDue.remove(row)
+    this.#countActive(flow, -1)
+    group.byTag.remove(row)
+    if (due === null) return
+    group.byDue.remove(row)
+    const others = (this.#dues.get(due) as number) - 1
+    if (others === 0) this.#dues.delete(due)
+    else this.#dues.set(due, others)
+  }
+
+  #countActive(flow: OwnFlow, by: 1 | -1): void {
+    const staysActive = flow.active > 0 && flow.active + by > 0
+    if (staysActive) flow.active += by
+    else
+      this.#changeFlow(flow, () => {
+        flow.active += by
+      })
+  }
+
+  /** A flow changes, and is in the right line before and after. */
+  #changeFlow(flow: OwnFlow, edit: () => void): void {
+    this.#lineOf(flow)?.remove(flow)
+    edit()
+    this.#lineOf(flow)?.add(flow)
+  }
+
+  #lineOf({ rows, active }: OwnFlow): Line<OwnFlow> | null {
+    return active > 0 ? this.#active : rows.size === 0 ? this.#idle : null
   }
 
   #change(row: OwnRow, edit: () => void): void {
@@ -326,6 +383,21 @@ export class Queue {
     edit()
     this.#enter(row)
   }
+
+  /** Requests of a row change, perhaps the first of them, at whose place the row stands. */
+  #edit(row: OwnRow, isFirst: boolean, edit: (row: OwnRow) => void): void {
+    if (!isFirst) {
+      edit(row)
+      return
+    }
+    this.#unwritten.add(headOf(row).id)
+    this.#change(row, () => edit(row))
+    this.#unwritten.add(headOf(row).id)
+  }
+}
+
+function compareFlows(a: OwnFlow, b: OwnFlow): number {
+  return a.tag - b.tag || a.userId - b.userId
 }
 
 const NO_ROWS: ReadonlySet<Row> = new Set()

@@ -9,6 +9,7 @@
  * leases without end leave no time to promise, an overdue request has machines collected for it, one hour at most, and then
  * waits for its turn again: that bounds both how long it starves and how long machines idle for it.
  */
+import { Agenda } from './agenda.ts'
 import type { Book, BookVm, Promised } from './book.ts'
 import {
   countByClass,
@@ -189,26 +190,33 @@ class Settlement {
   #pass(): boolean {
     const book = this.#book
     book.clearPromises()
-    const open = new Set<Group>(book.queue.groups.values())
-    const groups = open.size
+    const agenda = new Agenda(book.queue, book.pool.queue.departed)
     const promised = new Set<ClassKey>()
     let again = false
-    for (let row = this.#first(open, promised); row !== null; row = this.#first(open, promised)) {
+    for (let row = agenda.first; row !== undefined; row = agenda.first) {
       const { group } = row
+      // In a busy pool these are nearly all: nothing is ready for them, and they would not be promised anything.
+      if (!this.#isReady(group) && !this.#isUnpromised(group, promised)) {
+        agenda.close(group)
+        continue
+      }
       if (this.#isOverQuota(row)) {
-        this.#park(row)
+        agenda.change([group], () => this.#park(row))
         continue
       }
       const found = this.#find(row)
       if (found !== null) {
-        this.#grant(row, found)
+        const groups = [...row.flow.rows].map((own) => own.group)
+        agenda.change(groups, () => this.#grant(row, found))
         again = true
+        const { departed } = book.pool.queue
+        if (!book.queue.becomesOverdue(departed)) continue
         // Promises that were laid, and rows that were asked, before this one became overdue come after it.
-        const passed = promised.size > 0 || open.size < groups
-        if (passed && book.queue.becomesOverdue(book.pool.queue.departed)) return true
+        if (promised.size > 0 || agenda.passed) return true
+        agenda.sort(departed)
         continue
       }
-      open.delete(group)
+      agenda.close(group)
       if (!group.waits) {
         this.#refuse(row)
         continue
@@ -222,22 +230,6 @@ class Settlement {
       for (const { classKey } of promise.placement) promised.add(classKey)
     }
     return again
-  }
-
-  /**
-   * The first row in order of the groups that are open. One for which nothing is ready, and that would not be promised anything,
-   * is closed without being asked: in a busy pool these are nearly all.
-   */
-  #first(open: Set<Group>, promised: ReadonlySet<ClassKey>): Row | null {
-    const { queue, pool } = this.#book
-    const departures = pool.queue.departed
-    let first: Row | null = null
-    for (const group of open) {
-      const row = queue.firstOf(group, departures)
-      if (row === null || (!this.#isReady(group) && !this.#isUnpromised(group, promised))) open.delete(group)
-      else if (first === null || queue.isBefore(row, first, departures)) first = row
-    }
-    return first
   }
 
   #isReady(group: Group): boolean {
@@ -474,12 +466,10 @@ class Settlement {
     const due = this.#dueNow()
     for (const group of queue.groups.values()) {
       if (!group.waits) continue
-      const satisfiable = this.#isSatisfiable(group)
-      for (const row of group.rows.values()) {
-        if (row.parked) continue
-        if (satisfiable && row.due === null) queue.setRow(row, { due })
-        if (!satisfiable && row.due !== null) queue.setRow(row, { due: null, collectSinceMs: null })
-      }
+      if (this.#isSatisfiable(group))
+        for (const row of queue.rowsDue(group, false)) queue.setRow(row, { due })
+      else
+        for (const row of queue.rowsDue(group, true)) queue.setRow(row, { due: null, collectSinceMs: null })
     }
   }
 
@@ -495,10 +485,9 @@ class Settlement {
   /** Requests for which machines were collected for long enough wait for their turn again. */
   #endCollecting(): void {
     const { queue } = this.#book
-    for (const group of queue.groups.values())
-      for (const row of group.rows.values())
-        if (row.collectSinceMs !== null && row.collectSinceMs + COLLECT_MS <= this.#nowMs)
-          queue.setRow(row, { collectSinceMs: null, due: this.#dueNow() })
+    for (const row of queue.collecting)
+      if (row.collectSinceMs !== null && row.collectSinceMs + COLLECT_MS <= this.#nowMs)
+        queue.setRow(row, { collectSinceMs: null, due: this.#dueNow() })
   }
 
   #setTag(userId: number, tag: number): void {

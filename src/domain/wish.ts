@@ -56,6 +56,8 @@ export function countWished(wish: Wish): number {
  * augmenting paths, so a placement is found whenever there is one).
  */
 export function place(wish: Wish, capacity: ReadonlyMap<ClassKey, number>): Placement | null {
+  const [only] = wish
+  if (wish.length === 1 && only !== undefined) return placeOne(only, capacity)
   const classes = [...capacity].filter(([, count]) => count > 0).sort(([, a], [, b]) => b - a)
   const keys = classes.map(([key]) => key)
   const left = classes.map(([, count]) => count)
@@ -72,6 +74,22 @@ export function place(wish: Wish, capacity: ReadonlyMap<ClassKey, number>): Plac
   return taken.flatMap((counts, kind) =>
     counts.flatMap((count, i) => (count === 0 ? [] : [{ kind, classKey: keys[i] as ClassKey, count }])),
   )
+}
+
+/** The same for a wish of one kind, which has nobody to move: most are, and settling asks for them again and again. */
+function placeOne(kind: Kind, capacity: ReadonlyMap<ClassKey, number>): Placement | null {
+  const suitable: [ClassKey, number][] = []
+  for (const entry of capacity) if (entry[1] > 0 && matches(kind, classOf(entry[0]))) suitable.push(entry)
+  if (suitable.length > 1) suitable.sort(([, a], [, b]) => b - a)
+  const placement: { kind: number; classKey: ClassKey; count: number }[] = []
+  let missing = kind.count
+  for (const [classKey, free] of suitable) {
+    if (missing === 0) break
+    const count = Math.min(missing, free)
+    placement.push({ kind: 0, classKey, count })
+    missing -= count
+  }
+  return missing === 0 ? placement : null
 }
 
 /** As many machines of a wish as can be had, and what is missing. */

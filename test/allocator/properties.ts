@@ -81,7 +81,7 @@ function orderIn(book: Book): string[] {
   return [...book.queue.groups.values()]
     .flatMap((group) => [...group.rows.values()])
     .filter(({ parked }) => !parked)
-    .sort((a, b) => (book.queue.isBefore(a, b, departed) ? -1 : 1))
+    .sort((a, b) => book.queue.comparePlaces(a, b, departed))
     .map((row) => row.requests.map(({ id }) => id).join())
 }
 
