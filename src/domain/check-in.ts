@@ -64,7 +64,9 @@ export function leasesEnded(
   const pools = new Map<number, Pool>()
   const flows = new Map<string, Flow>()
   const leases: Lease[] = []
-  for (const { vm, by } of ends) {
+  // In one order, however they came: sums of fractions depend on it.
+  const inOrder = [...ends].sort((a, b) => a.vm.id - b.vm.id)
+  for (const { vm, by } of inOrder) {
     const lease = view.lease(vm.id)
     const pool = pools.get(vm.poolId) ?? view.pool(vm.poolId)
     if (lease === undefined || pool === undefined)
@@ -79,11 +81,11 @@ export function leasesEnded(
     flows.set(key, { poolId: pool.id, userId: lease.userId, tag: truedTag(tag, v, lease, used) })
   }
   return {
-    vms: ends.map(({ vm }) => givenBack(view, vm)),
+    vms: inOrder.map(({ vm }) => givenBack(view, vm)),
     leases,
     pools: [...pools.values()],
     flows: [...flows.values()],
-    events: ends.map(checkedIn),
+    events: inOrder.map(checkedIn),
   }
 }
 

@@ -10,8 +10,12 @@ import {
   countFree,
   countIn,
   countUp,
+  EMPTY_QUEUE,
+  type Estimate,
   EVEN_MIX,
+  marginMs,
   nextTypes,
+  observed,
   poolStats,
   sizeMin,
   surplus,
@@ -199,5 +203,35 @@ describe('types of the next machines', () => {
       ['xlarge', 'deleting'],
     ])
     assert.deepEqual(nextTypes(EVEN_MIX, tally, 4), ['large', 'xlarge', 'medium', 'large'])
+  })
+})
+
+describe('the margin of a pool', () => {
+  const learned = (times: readonly number[]) => {
+    let estimate: Estimate | undefined
+    for (const ms of times) estimate = observed(estimate, ms)
+    const cleaning = estimate === undefined ? {} : { small: estimate }
+    return marginMs(aPool({ cleaning: 'automatic', queue: { ...EMPTY_QUEUE, cleaning } }), 'small')
+  }
+
+  it("is the pool's own as long as nothing was observed, and where cleaning is manual", () => {
+    assert.equal(learned([]), aPool().marginSeconds * 1_000)
+    const manual = aPool({ queue: { ...EMPTY_QUEUE, cleaning: { small: { meanMs: 1, deviationMs: 0 } } } })
+    assert.equal(marginMs(manual, 'small'), manual.marginSeconds * 1_000)
+  })
+
+  it('covers what was observed, and settles near it when that hardly differs', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 3_600_000 }), (ms) => {
+        const margin = learned(Array.from({ length: 60 }, () => ms))
+        assert.ok(margin >= ms && margin <= 1.26 * ms + 2, `${ms} → ${margin}`)
+      }),
+    )
+  })
+
+  it('stays the same while times differ a little', () => {
+    const times = Array.from({ length: 400 }, (_, i) => 100_000 + (i % 2) * 1_000)
+    const margins = new Set(times.slice(200).map((_, i) => learned(times.slice(0, 200 + i))))
+    assert.ok(margins.size <= 2, [...margins].join())
   })
 })

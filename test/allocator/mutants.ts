@@ -58,7 +58,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   },
   'promises-pile-up': {
     what: 'promises of the pass before stand beside those of the next',
-    edits: edit('settle.ts', '    book.clearPromises()\n    const open', '    const open'),
+    edits: edit('settle.ts', '    book.clearPromises()\n    const agenda', '    const agenda'),
     breaks: 'complete',
     runs: 200,
   },
@@ -86,8 +86,8 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     what: 'a pass goes on though a request became overdue in it',
     edits: edit(
       'settle.ts',
-      'book.queue.becomesOverdue(book.pool.queue.departed)',
-      'book.pool.queue.departed < 0',
+      'if (!book.queue.becomesOverdue(departed)) continue',
+      'if (departed >= 0) continue',
     ),
     breaks: 'prompt',
     runs: 200,
@@ -166,8 +166,8 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
     what: 'a cancelled request sends its row back to the end',
     edits: edit(
       'queue.ts',
-      '      this.#change(row, () => row.requests.splice(index, 1))\n',
-      '      this.#change(row, () => row.requests.splice(index, 1))\n      this.setTag(row.flow.userId, row.flow.tag + 10_000)\n',
+      '({ requests }) => requests.splice(index, 1))\n',
+      '({ requests }) => requests.splice(index, 1))\n      this.setTag(row.flow.userId, row.flow.tag + 10_000)\n',
     ),
     breaks: 'cancel',
     runs: 500,
