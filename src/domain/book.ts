@@ -370,10 +370,14 @@ export class Book {
 
   #putRequests(requests: readonly Request[]): void {
     for (const request of requests) {
-      const row = this.queue.rowOf(request.id)
-      if (row === null || request.state !== 'waiting' || headOf(row).id === request.id) this.#changes++
+      const before = this.queue.rowOf(request.id)
+      const wasFirst = before !== null && headOf(before).id === request.id
+      // Settle has written it itself.
+      if (before !== null && headOf(before) === request) continue
       if (request.state === 'waiting') this.queue.put(request)
       else this.queue.take(request.id)
+      const after = this.queue.rowOf(request.id)
+      if (wasFirst || (after !== null && headOf(after).id === request.id)) this.#changes++
     }
     for (const { id } of requests) {
       const row = this.queue.rowOf(id)

@@ -250,6 +250,17 @@ describe('a batch', () => {
     assert.deepEqual(told(lab), ['A@0'])
   })
 
+  it('that only brings requests behind others of their owners changes nothing, and is not gone through', () => {
+    const lab = aLab(1)
+    lab.lease(1, Z, 60)
+    lab.ask(A)
+    const { promises } = lab.book
+    lab.ask(A)
+    assert.equal(lab.book.promises, promises)
+    lab.ask(B)
+    assert.notEqual(lab.book.promises, promises)
+  })
+
   it('leaves alone what a shrink was promised', () => {
     const lab = aLab(3)
     lab.setPool({ target: 1 })

@@ -156,7 +156,8 @@ class Settlement {
     this.#endCollecting()
     while (this.#pass()) this.#parkOrUnpark()
     this.#refuseRest()
-    this.#book.settled = { changes: this.#book.changes, untilMs: this.#nextAtMs() }
+    const untilMs = this.#nextAtMs()
+    this.#book.settled = this.#more ? null : { changes: this.#book.changes, untilMs }
   }
 
   end(): Settled {

@@ -2,7 +2,7 @@
 import { describe, it } from 'node:test'
 import { PROPERTIES } from './properties.ts'
 
-const RUNS = Number(process.env.BERTH_ALLOCATOR_RUNS ?? 100)
+const RUNS = Number(process.env.BERTH_ALLOCATOR_RUNS ?? 200)
 
 describe('the allocator', () => {
   for (const [name, { what, check }] of Object.entries(PROPERTIES))
