@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { bookTexts } from '../../test/support/book-texts.ts'
 import { aPool, NOW_MS } from '../../test/support/world.ts'
 import { Book, type BookChange } from './book.ts'
-import type { Pool } from './pool.ts'
+import { marginMs, type Pool } from './pool.ts'
 import type { Reservation } from './reservation.ts'
 
 const HOUR_MS = 3_600_000
@@ -49,7 +49,7 @@ describe('a book that hears that cleaning takes', () => {
       const pool = cleaningFor(afterMs)
       book.apply({ ...all(pool), reservations: [] }, NOW_MS)
       assert.deepEqual(bookTexts(book, NOW_MS), bookTexts(Book.of(all(pool), NOW_MS), NOW_MS))
-      const endMs = RESERVATION.toMs + afterMs
+      const endMs = RESERVATION.toMs + marginMs(pool, 'small')
       assert.deepEqual(
         book.booked.get('res-1')?.map(({ toMs }) => toMs),
         [endMs],
