@@ -183,4 +183,16 @@ describe('an explanation', () => {
     const explanation = explain(lab.book, id, EVERYTHING, lab.nowMs)
     assert.deepEqual(explanation?.missing, [{ classKey: 'small', ready: 1, freeAtMs: lab.at(35) }])
   })
+
+  it('has a reason when all machines are there, and a shrink is about to take them', () => {
+    const lab = new Lab({ small: 1 })
+    lab.lease(1, 26, 30)
+    const id = waiting(lab, [1])
+    lab.setPool({ target: 0 })
+    lab.checkIn(1)
+    lab.ready(1)
+    lab.settle()
+    const explanation = explain(lab.book, id, EVERYTHING, lab.nowMs)
+    assert.equal(explanation?.text, 'Only 0 usable small exist now, you want 1: 0 failed, 0 cordoned.')
+  })
 })

@@ -193,6 +193,14 @@ function busyReason(
   if (isEndless) return ['NO_END', REASONS.NO_END({ count: endless })]
   const times = vms.flatMap(({ freeAtMs }) => (freeAtMs === null ? [] : [freeAtMs]))
   const classes = namesOf(book.classesOf(group))
+  // None is away: a shrink is about to take those that are ready.
+  if (times.length === 0) {
+    const usable = Math.min(ready, Math.max(0, book.free))
+    return [
+      'NO_MACHINES',
+      REASONS.NO_MACHINES({ usable, classes, count: group.count, failed: 0, cordoned: 0 }),
+    ]
+  }
   const at = isoTime(Math.min(...times))
   return ['BUSY', REASONS.BUSY({ ready, count: group.count, classes, at })]
 }
