@@ -112,7 +112,7 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
     const ms = reply.elapsedTime
     const route = request.routeOptions.url ?? 'unknown'
     metrics.request(request.method, route, reply.statusCode, ms / 1_000)
-    const slow = ms > SLOW_MS
+    const slow = ms > SLOW_MS && !waits(request)
     if (slow || log.isLevelEnabled('debug')) {
       const line = { requestId: request.id, method: request.method, route, status: reply.statusCode, ms }
       if (slow) log.warn(line, 'slow request')
@@ -148,6 +148,13 @@ export function createApp(berth: Berth, settings: AppSettings): FastifyInstance 
   v1Routes(app, berth, settings.rateLimits)
   if (settings.originalApi) originalRoutes(app, berth, { guard, rawBody })
   return app
+}
+
+/** Long polls and streams are answered late on purpose. */
+function waits({ query, headers }: FastifyRequest): boolean {
+  return (
+    (query as { wait?: unknown } | undefined)?.wait !== undefined || headers.accept === 'text/event-stream'
+  )
 }
 
 /** Why a request meets no route: there is none of its path, or none of its method. */
