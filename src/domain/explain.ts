@@ -6,6 +6,7 @@ import type { Book, BookClass, BookVm } from './book.ts'
 import { earliestFit, fitEmpty, fitNow, fitReady, fitSomeDay } from './fit.ts'
 import { positionOf } from './position.ts'
 import { type Group, headOf, type Row } from './queue.ts'
+import { isoTime } from './reservation.ts'
 import { COLLECT_MS } from './settle.ts'
 import type { ClassKey } from './vm-class.ts'
 
@@ -233,8 +234,4 @@ function namesOf(classes: readonly BookClass[]): string {
 
 function plural(count: number, one: string, many: string): string {
   return count === 1 ? one : many
-}
-
-function isoTime(ms: number): string {
-  return new Date(ms).toISOString()
 }
