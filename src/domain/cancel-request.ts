@@ -2,7 +2,7 @@
 import { type Actor, knownCaller, type Rule } from './decision.ts'
 import { may } from './permission.ts'
 import { isRefusal, refusal } from './refusal.ts'
-import type { Request } from './request.ts'
+import { over, type Request } from './request.ts'
 
 export interface CancelRequest {
   readonly kind: 'cancelRequest'
@@ -26,13 +26,7 @@ export const cancelRequest: Rule<CancelRequest, { request: Request }> = {
       return refusal('request_unknown', { id: command.id })
     if (request.state === 'cancelled') return { changes: { events: [] }, reply: { request } }
     if (request.state !== 'waiting') return refusal('request_over', { id: request.id, state: request.state })
-    const cancelled: Request = {
-      ...request,
-      state: 'cancelled',
-      endedAtMs: view.nowMs,
-      due: null,
-      parked: false,
-    }
+    const cancelled = over(request, 'cancelled', view.nowMs)
     return {
       changes: {
         requests: [cancelled],

@@ -1,7 +1,7 @@
 /** What a user who was deleted waits for or has booked is given up: nobody would be there to use it. */
 import type { Rule } from './decision.ts'
 import { isRefusal } from './refusal.ts'
-import type { Request } from './request.ts'
+import { over, type Request } from './request.ts'
 import { givenUp } from './reservation.ts'
 
 export interface ForgetWish {
@@ -20,16 +20,13 @@ export const forgetWish: Rule<ForgetWish, null> = {
   decide(view, { requestId, reservationId }) {
     const request = requestId === null ? undefined : view.request(requestId)
     const reservation = reservationId === null ? undefined : view.reservation(reservationId)
-    const over = reservation === undefined ? null : givenUp(reservation)
-    const cancelled: Request[] =
-      request?.state === 'waiting'
-        ? [{ ...request, state: 'cancelled', endedAtMs: view.nowMs, due: null, parked: false }]
-        : []
-    const given = over === null || isRefusal(over) ? [] : [over]
+    const given = reservation === undefined ? null : givenUp(reservation)
+    const cancelled: Request[] = request?.state === 'waiting' ? [over(request, 'cancelled', view.nowMs)] : []
+    const gone = given === null || isRefusal(given) ? [] : [given]
     return {
       changes: {
         requests: cancelled,
-        reservations: given,
+        reservations: gone,
         events: [
           ...cancelled.map(({ id, poolId, userId }) => ({
             type: 'request.cancelled' as const,
@@ -38,7 +35,7 @@ export const forgetWish: Rule<ForgetWish, null> = {
             userId,
             data: { request: id },
           })),
-          ...given.map(({ id, poolId, userId, state }) => ({
+          ...gone.map(({ id, poolId, userId, state }) => ({
             type: state === 'cancelled' ? ('reservation.cancelled' as const) : ('reservation.ended' as const),
             actorId: null,
             poolId,

@@ -62,3 +62,8 @@ export interface Flow {
   /** Start tag of its next request, in machine-minutes by weight. */
   readonly tag: number
 }
+
+/** A request that was given up, or has waited long enough: it has no place in the queue any more. */
+export function over(request: Request, state: 'cancelled' | 'expired', atMs: number): Request {
+  return { ...request, state, endedAtMs: atMs, due: null, parked: false }
+}

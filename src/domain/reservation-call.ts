@@ -8,6 +8,7 @@ import type { EventType, NewEvent } from './event.ts'
 import type { Lease } from './lease.ts'
 import { may } from './permission.ts'
 import { isRefusal, type Refusal, refusal } from './refusal.ts'
+import { over } from './request.ts'
 import { claimed, expired, givenUp, type Reservation } from './reservation.ts'
 import type { User } from './user.ts'
 import type { Changes, Needs, View } from './working-set.ts'
@@ -126,7 +127,7 @@ function overNow(
   )
   const waiting = [...(view.book(reservation.poolId)?.queue.requests() ?? [])]
     .filter(({ reservationId }) => reservationId === reservation.id)
-    .map((request) => ({ ...request, state: 'cancelled' as const, endedAtMs: view.nowMs, due: null }))
+    .map((request) => over(request, 'cancelled', view.nowMs))
   const event: NewEvent = {
     type,
     actorId: who.actorId,

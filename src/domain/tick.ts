@@ -7,7 +7,7 @@ import { type EndOfLease, leasesEnded } from './check-in.ts'
 import type { Rule } from './decision.ts'
 import type { NewEvent } from './event.ts'
 import { type Lease, planned, warnAtMs } from './lease.ts'
-import type { Request } from './request.ts'
+import { over, type Request } from './request.ts'
 
 export interface TickPool {
   readonly kind: 'tickPool'
@@ -41,22 +41,20 @@ export const tickPool: Rule<TickPool, { more: boolean }> = {
         warned.push(planned({ ...lease, warned: true }, pool.warnSeconds))
     }
     const ended = leasesEnded(view, ends)
-    const over = view
+    const waited = view
       .requestsWhere(
         (request) => request.poolId === poolId && request.state === 'waiting' && isDue(request.untilMs),
       )
-      .map(
-        (request): Request => ({ ...request, state: 'expired', endedAtMs: nowMs, due: null, parked: false }),
-      )
+      .map((request) => over(request, 'expired', nowMs))
     return {
       changes: {
         ...ended,
         lookAgain: [poolId],
         leases: [...(ended.leases ?? []), ...warned],
-        requests: over,
-        events: [...ended.events, ...warned.map(endsSoon), ...over.map(expired)],
+        requests: waited,
+        events: [...ended.events, ...warned.map(endsSoon), ...waited.map(expired)],
       },
-      reply: { more: due.length >= rowsMax || over.length >= rowsMax },
+      reply: { more: due.length >= rowsMax || waited.length >= rowsMax },
     }
   },
 }
